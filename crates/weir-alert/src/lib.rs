@@ -1,0 +1,1 @@
+//! Routing, grouping and notification.

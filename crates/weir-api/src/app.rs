@@ -1,0 +1,29 @@
+//! What the handlers share, and the list of surfaces.
+
+use std::sync::Arc;
+
+use axum::Router;
+use weir_model::source::{LogSource, MetricSource, SpanSource};
+use weir_model::usage::Usage;
+use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed};
+
+/// Handles to everything that answers requests. Built once by the binary.
+pub struct App {
+    pub clock: Arc<dyn Clock>,
+    /// The account that queries draw from.
+    pub query_budget: Budget,
+    pub metrics: Arc<dyn MetricSource>,
+    pub logs: Arc<dyn LogSource>,
+    pub spans: Arc<dyn SpanSource>,
+    pub changes: Arc<dyn ChangeSource>,
+    pub change_sink: Arc<dyn ChangeSink>,
+    pub feed: Arc<CommitFeed>,
+    pub usage: Arc<Usage>,
+    /// Base of every link that leaves the program, without a slash at the end.
+    pub external_url: String,
+}
+
+/// Every surface, one line each.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new().with_state(app)
+}

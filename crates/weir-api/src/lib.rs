@@ -1,0 +1,9 @@
+//! The HTTP surface: the APIs of Prometheus, Loki, Tempo and Alertmanager, weir's own, and the page.
+//!
+//! Each surface is one module with a `router()`; [`App`] is what they share. JSON and protobuf types
+//! live here and in `weir-ingest`, never in stores or engines.
+
+mod app;
+pub mod tenant;
+
+pub use app::{App, router};

@@ -1,0 +1,1 @@
+//! Scraping: targets from a Prometheus configuration, relabelling, staleness.

@@ -1,0 +1,1 @@
+//! Change detection, cause ranking, incidents, the service and topic graph.

@@ -1,0 +1,1 @@
+//! The store of logs, spans and change events.

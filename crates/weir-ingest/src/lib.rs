@@ -1,0 +1,1 @@
+//! Decoders and limits: remote write, OTLP, Loki push, exposition text; entities and accounting at ingest.

@@ -1,0 +1,1 @@
+//! Consumer lag in messages and seconds, polled from a Kafka cluster.

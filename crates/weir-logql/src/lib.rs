@@ -1,0 +1,1 @@
+//! LogQL: parse, plan, evaluate over read traits.

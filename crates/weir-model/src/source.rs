@@ -1,0 +1,263 @@
+//! The read traits: asynchronous `open`, which does all I/O, then a synchronous pull of batches.
+//!
+//! A fragment says what is wanted. A source may use its predicates to skip data, or decline; the
+//! engine checks every item again, so a source that returns too much is slow but not wrong. A
+//! source that returns too little is wrong.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::budget::{Budget, BudgetExceeded};
+use crate::labels::Labels;
+use crate::log::LogEntry;
+use crate::matcher::Matcher;
+use crate::metric::{Exemplar, MetricMetadata, Sample};
+use crate::span::{AttrValue, Span, TraceId};
+use crate::tenant::TenantId;
+use crate::time::{Nanos, TimeRange};
+
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    Budget(#[from] BudgetExceeded),
+    #[error("query cancelled")]
+    Cancelled,
+    #[error("cannot read: {0}")]
+    Storage(String),
+}
+
+/// Set when nobody waits for the answer any more.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<AtomicBool>);
+
+impl Cancel {
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+    pub fn check(&self) -> Result<(), ReadError> {
+        if self.is_cancelled() { Err(ReadError::Cancelled) } else { Ok(()) }
+    }
+    /// Cancels when dropped, unless [`CancelOnDrop::disarm`] was called.
+    pub fn on_drop(&self) -> CancelOnDrop {
+        CancelOnDrop(Some(self.clone()))
+    }
+}
+
+pub struct CancelOnDrop(Option<Cancel>);
+
+impl CancelOnDrop {
+    pub fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        if let Some(cancel) = &self.0 {
+            cancel.cancel();
+        }
+    }
+}
+
+/// What a read may use, and how it learns that it should stop.
+#[derive(Clone, Debug)]
+pub struct ReadContext {
+    pub budget: Budget,
+    pub cancel: Cancel,
+}
+
+impl ReadContext {
+    pub fn unlimited() -> Self {
+        Self { budget: Budget::unlimited(), cancel: Cancel::default() }
+    }
+}
+
+// ---- metrics -------------------------------------------------------------------------------
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Projection {
+    /// Labels alone; `samples` stays empty.
+    Series,
+    Samples,
+}
+
+#[derive(Clone, Debug)]
+pub struct MetricFragment {
+    /// All must hold. Empty means every series.
+    pub matchers: Vec<Matcher>,
+    pub range: TimeRange,
+    pub projection: Projection,
+}
+
+/// Samples of one series, ascending by time, stale markers included.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SeriesData {
+    pub labels: Labels,
+    pub samples: Vec<Sample>,
+}
+
+pub trait MetricCursor: Send {
+    /// The next few series, each series once over the life of the cursor; `None` at the end.
+    fn next(&mut self) -> Result<Option<Vec<SeriesData>>, ReadError>;
+}
+
+pub trait MetricSource: Send + Sync {
+    /// Series with at least one sample in the range.
+    fn open<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        fragment: &'a MetricFragment,
+        context: &'a ReadContext,
+    ) -> BoxFuture<'a, Result<Box<dyn MetricCursor>, ReadError>>;
+
+    /// Sorted label names of the series that match.
+    fn label_names<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        matchers: &'a [Matcher],
+        range: TimeRange,
+    ) -> BoxFuture<'a, Result<Vec<String>, ReadError>>;
+
+    /// Sorted values of one label among the series that match.
+    fn label_values<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        name: &'a str,
+        matchers: &'a [Matcher],
+        range: TimeRange,
+    ) -> BoxFuture<'a, Result<Vec<String>, ReadError>>;
+
+    /// By family; empty `family` means all.
+    fn metadata<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        family: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<MetricMetadata>, ReadError>>;
+
+    fn exemplars<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        matchers: &'a [Matcher],
+        range: TimeRange,
+    ) -> BoxFuture<'a, Result<Vec<(Labels, Vec<Exemplar>)>, ReadError>>;
+}
+
+// ---- logs ----------------------------------------------------------------------------------
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    Forward,
+    Backward,
+}
+
+/// A condition on the line that a source may use to skip entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinePredicate {
+    Contains(String),
+    NotContains(String),
+}
+
+#[derive(Clone, Debug)]
+pub struct LogFragment {
+    /// On the stream's labels; all must hold.
+    pub matchers: Vec<Matcher>,
+    /// Start included, end excluded, as Loki has it.
+    pub start: Nanos,
+    pub end: Nanos,
+    pub direction: Direction,
+    pub predicates: Vec<LinePredicate>,
+}
+
+/// Entries of one stream in the fragment's direction; equal times keep arrival order forward and
+/// reverse it backward.
+#[derive(Clone, Debug)]
+pub struct StreamData {
+    pub labels: Labels,
+    pub entries: Vec<LogEntry>,
+}
+
+pub trait LogCursor: Send {
+    /// `bound`: nothing beyond it (older when backward, newer when forward) is useful any more, as
+    /// the reader's limit is full; a source may skip it.
+    fn next(&mut self, bound: Option<Nanos>) -> Result<Option<StreamData>, ReadError>;
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogStats {
+    pub streams: u64,
+    pub entries: u64,
+    pub bytes: u64,
+}
+
+pub trait LogSource: Send + Sync {
+    fn open<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        fragment: &'a LogFragment,
+        context: &'a ReadContext,
+    ) -> BoxFuture<'a, Result<Box<dyn LogCursor>, ReadError>>;
+
+    /// Streams with an entry in [start, end).
+    fn streams<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        matchers: &'a [Matcher],
+        start: Nanos,
+        end: Nanos,
+    ) -> BoxFuture<'a, Result<Vec<(Labels, LogStats)>, ReadError>>;
+}
+
+// ---- traces --------------------------------------------------------------------------------
+
+/// A condition that at least one span of a trace must meet; a source may use it to skip traces.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SpanPredicate {
+    Service(String),
+    Name(String),
+    Error,
+    MinDuration(i64),
+    /// Span or resource attribute equals text.
+    Attribute(String, AttrValue),
+}
+
+#[derive(Clone, Debug)]
+pub struct SpanFragment {
+    /// A trace is in the range when any of its spans starts in [start, end).
+    pub start: Nanos,
+    pub end: Nanos,
+    /// All must hold, each for some span.
+    pub predicates: Vec<SpanPredicate>,
+}
+
+/// All stored spans of one trace, ascending by start.
+#[derive(Clone, Debug)]
+pub struct TraceData {
+    pub trace_id: TraceId,
+    pub spans: Vec<Arc<Span>>,
+}
+
+pub trait SpanCursor: Send {
+    /// The next few traces, newest first by their first span's start; `None` at the end.
+    fn next(&mut self) -> Result<Option<Vec<TraceData>>, ReadError>;
+}
+
+pub trait SpanSource: Send + Sync {
+    fn trace<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        trace_id: TraceId,
+    ) -> BoxFuture<'a, Result<Option<TraceData>, ReadError>>;
+
+    fn open<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        fragment: &'a SpanFragment,
+        context: &'a ReadContext,
+    ) -> BoxFuture<'a, Result<Box<dyn SpanCursor>, ReadError>>;
+}

@@ -1,0 +1,1 @@
+//! One suite per store trait, run by every implementation.

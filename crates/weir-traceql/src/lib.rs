@@ -1,0 +1,1 @@
+//! TraceQL: parse, plan, evaluate over read traits.
