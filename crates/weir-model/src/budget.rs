@@ -16,7 +16,9 @@ struct Account {
 }
 
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("memory budget `{account}` is used up: {used_bytes} of {limit_bytes} bytes taken, {asked_bytes} more asked; raise it with --memory-limit or narrow the request")]
+#[error(
+    "memory budget `{account}` is used up: {used_bytes} of {limit_bytes} bytes taken, {asked_bytes} more asked; raise it with --memory-limit or narrow the request"
+)]
 pub struct BudgetExceeded {
     pub account: String,
     pub used_bytes: u64,

@@ -14,9 +14,17 @@ use crate::time::Timestamp;
 #[derive(Clone, Debug)]
 pub enum Commit<'a> {
     /// Series that got samples, and the newest sample's time.
-    Metrics { series: &'a [Labels], newest: Timestamp },
-    Logs { stream: &'a Labels, entries: &'a [LogEntry] },
-    Spans { spans: &'a [Arc<Span>] },
+    Metrics {
+        series: &'a [Labels],
+        newest: Timestamp,
+    },
+    Logs {
+        stream: &'a Labels,
+        entries: &'a [LogEntry],
+    },
+    Spans {
+        spans: &'a [Arc<Span>],
+    },
 }
 
 /// Must be quick and must not block: it runs on the writer's thread after the commit.

@@ -44,7 +44,9 @@ pub use entity::{EntityId, EntityKind};
 pub use labels::{Label, Labels, LabelsBuilder};
 pub use log::LogEntry;
 pub use matcher::{MatchOp, Matcher};
-pub use metric::{Exemplar, MetricKind, MetricMetadata, Sample, STALE_NAN_BITS, is_stale};
-pub use span::{AttrValue, Resource, Scope, Span, SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, StatusCode, TraceId};
+pub use metric::{Exemplar, MetricKind, MetricMetadata, STALE_NAN_BITS, Sample, is_stale};
+pub use span::{
+    AttrValue, Resource, Scope, Span, SpanEvent, SpanId, SpanKind, SpanLink, SpanStatus, StatusCode, TraceId,
+};
 pub use tenant::TenantId;
 pub use time::{Clock, Nanos, SimClock, SystemClock, TimeRange, Timestamp};
