@@ -1,4 +1,13 @@
-//! Entities: the things that telemetry is about.
+//! Entities: the things that telemetry is about, how they are found in what senders say
+//! ([`Aliases`]), and what is known of each over time ([`EntityTable`]).
+
+mod aliases;
+mod resolve;
+mod table;
+
+pub use aliases::Aliases;
+pub use resolve::EntityRefs;
+pub use table::{EntityInfo, EntityTable, VersionInterval};
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,6 +40,21 @@ impl EntityKind {
             Self::Endpoint => "endpoint",
         }
     }
+
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    pub const ALL: [Self; 8] = [
+        Self::Service,
+        Self::Instance,
+        Self::Node,
+        Self::Topic,
+        Self::Partition,
+        Self::ConsumerGroup,
+        Self::Database,
+        Self::Endpoint,
+    ];
 }
 
 /// A kind and a name; a partition's name is `topic/number`.

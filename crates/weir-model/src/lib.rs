@@ -40,7 +40,7 @@ pub use alert::{AlertEvent, AlertListener, AlertPhase};
 pub use budget::{Budget, BudgetExceeded, Reservation};
 pub use change::{Change, ChangeKind, ChangeSink, ChangeSource};
 pub use commit::{Commit, CommitFeed, CommitListener};
-pub use entity::{EntityId, EntityKind};
+pub use entity::{Aliases, EntityId, EntityKind, EntityRefs, EntityTable};
 pub use labels::{Label, Labels, LabelsBuilder};
 pub use log::LogEntry;
 pub use matcher::{MatchOp, Matcher};

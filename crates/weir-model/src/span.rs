@@ -184,7 +184,7 @@ pub struct SpanLink {
     pub attributes: Attributes,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Span {
     pub trace_id: TraceId,
     pub span_id: SpanId,
