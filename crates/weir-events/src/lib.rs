@@ -1,1 +1,13 @@
-//! The store of logs, spans and change events.
+//! The store of logs and spans.
+//!
+//! [`MemLogs`] and [`MemSpans`] keep everything in memory, under a budget, oldest dropped first;
+//! nothing survives a restart.
+//!
+//! Invariants: entries of a stream ascend by time, equal times keep arrival order; a trace holds a
+//! span (by id and kind) once.
+
+mod mem_logs;
+mod mem_spans;
+
+pub use mem_logs::MemLogs;
+pub use mem_spans::MemSpans;
