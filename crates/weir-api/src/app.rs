@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use axum::Router;
+use prometheus_client::registry::Registry;
 use weir_model::source::{LogSource, MetricSource, SpanSource};
 use weir_model::usage::Usage;
 use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed};
+
+use crate::self_metrics;
 
 /// Handles to everything that answers requests. Built once by the binary.
 pub struct App {
@@ -19,11 +22,13 @@ pub struct App {
     pub change_sink: Arc<dyn ChangeSink>,
     pub feed: Arc<CommitFeed>,
     pub usage: Arc<Usage>,
+    /// What weir measures of itself.
+    pub registry: Arc<Registry>,
     /// Base of every link that leaves the program, without a slash at the end.
     pub external_url: String,
 }
 
 /// Every surface, one line each.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new().with_state(app)
+    Router::new().merge(self_metrics::router()).with_state(app)
 }

@@ -6,8 +6,10 @@
 //! Invariants: entries of a stream ascend by time, equal times keep arrival order; a trace holds a
 //! span (by id and kind) once.
 
+mod changes;
 mod mem_logs;
 mod mem_spans;
 
+pub use changes::ChangeLog;
 pub use mem_logs::MemLogs;
 pub use mem_spans::MemSpans;

@@ -1,0 +1,143 @@
+//! `weir serve`: builds every component, connects them, runs until a signal.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use weir_api::App;
+use weir_events::{ChangeLog, MemLogs, MemSpans};
+use weir_model::usage::Usage;
+use weir_model::{Budget, Clock, CommitFeed, SystemClock};
+use weir_tsdb::MemMetrics;
+
+use crate::listen::{self, Protection};
+use crate::memory;
+use crate::web_config::WebConfig;
+
+#[derive(Args, Clone)]
+pub struct ServeArgs {
+    /// Address of every HTTP API and of the page.
+    #[arg(long, default_value = "127.0.0.1:9090")]
+    listen: String,
+    /// Address of OTLP over gRPC.
+    #[arg(long, default_value = "127.0.0.1:4317")]
+    otlp_grpc_listen: String,
+    /// Address of OTLP over HTTP; the main port answers the same paths.
+    #[arg(long, default_value = "127.0.0.1:4318")]
+    otlp_http_listen: String,
+    /// Where people reach this server; stands in every link that leaves the program.
+    #[arg(long = "web.external-url", value_name = "URL")]
+    external_url: Option<String>,
+    /// Prometheus' web configuration: TLS and basic authentication.
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    web_config: Option<PathBuf>,
+    /// Listen off loopback without TLS and authentication.
+    #[arg(long)]
+    insecure_open: bool,
+    /// Memory for what is stored and queried, such as 2GiB; 60 % of what there is by default.
+    #[arg(long, value_parser = memory::parse_bytes)]
+    memory_limit: Option<u64>,
+}
+
+pub fn main(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(args))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+struct Listeners {
+    http: TcpListener,
+    otlp_http: TcpListener,
+    otlp_grpc: TcpListener,
+}
+
+async fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let web = args.web_config.as_deref().map(WebConfig::load).transpose()?.unwrap_or_default();
+    let protection = Protection { web, insecure_open: args.insecure_open };
+    let listeners = Listeners {
+        http: listen::bind("listen", &args.listen, &protection).await?,
+        otlp_http: listen::bind("otlp-http-listen", &args.otlp_http_listen, &protection).await?,
+        otlp_grpc: listen::bind("otlp-grpc-listen", &args.otlp_grpc_listen, &protection).await?,
+    };
+    let scheme = if protection.web.tls.is_some() { "https" } else { "http" };
+    let own_url = format!("{scheme}://{}", listeners.http.local_addr()?);
+    let external_url = external_url(args.external_url.as_deref(), &own_url)?;
+
+    let shutdown = CancellationToken::new();
+    let limit_bytes = args.memory_limit.unwrap_or_else(memory::default_limit_bytes);
+    let app = build(limit_bytes, external_url);
+
+    tracing::info!(limit_mib = limit_bytes >> 20, "metrics, logs and traces are kept in memory, lost on restart");
+    announce(&own_url, &listeners)?;
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        signal().await;
+        tracing::info!("stopping");
+        stop.cancel();
+    });
+    let router = weir_api::router(app);
+    tokio::try_join!(
+        listen::serve(listeners.http, router.clone(), &protection, shutdown.clone()),
+        listen::serve(listeners.otlp_http, router.clone(), &protection, shutdown.clone()),
+        listen::serve(listeners.otlp_grpc, router, &protection, shutdown.clone()),
+    )?;
+    Ok(())
+}
+
+/// Stores and services, connected. The one place that knows all of them.
+fn build(limit_bytes: u64, external_url: String) -> Arc<App> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let root = Budget::root(limit_bytes);
+    let part = |name: &str, percent: u64| root.child(name, limit_bytes / 100 * percent);
+    let metrics = Arc::new(MemMetrics::new(&part("metrics", 30)));
+    let logs = Arc::new(MemLogs::new(&part("logs", 25)));
+    let spans = Arc::new(MemSpans::new(&part("traces", 25)));
+    let changes = Arc::new(ChangeLog::default());
+    // Every component adds its own; the prefix stands in each name.
+    let registry = Registry::default();
+    Arc::new(App {
+        clock,
+        query_budget: part("queries", 20),
+        metrics,
+        logs,
+        spans,
+        changes: changes.clone(),
+        change_sink: changes,
+        feed: Arc::new(CommitFeed::default()),
+        usage: Arc::new(Usage::default()),
+        registry: Arc::new(registry),
+        external_url,
+    })
+}
+
+fn external_url(given: Option<&str>, own: &str) -> anyhow::Result<String> {
+    let Some(given) = given else { return Ok(own.to_owned()) };
+    let url = url::Url::parse(given).with_context(|| format!("--web.external-url {given}"))?;
+    anyhow::ensure!(matches!(url.scheme(), "http" | "https"), "--web.external-url {given}: give an http or https URL");
+    Ok(url.as_str().trim_end_matches('/').to_owned())
+}
+
+/// One line on standard output that says where everything listens; programs that start weir on
+/// port 0 read it.
+fn announce(own_url: &str, listeners: &Listeners) -> anyhow::Result<()> {
+    use std::io::Write;
+    let (grpc, http) = (listeners.otlp_grpc.local_addr()?, listeners.otlp_http.local_addr()?);
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "weir ready {own_url} otlp-grpc={grpc} otlp-http={http}")?;
+    Ok(out.flush()?)
+}
+
+async fn signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return std::future::pending().await;
+    };
+    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+}
