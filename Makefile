@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo build web test test-web test-kafka bench lint fmt setup
+.PHONY: demo drill smoke lint fmt setup test bench
 
 setup: ## Debian packages that tests and the demo use
 	@scripts/setup.sh
@@ -16,6 +16,20 @@ lint:
 
 fmt:
 	$(CARGO) fmt --all
+
+demo: setup web ## The whole product with a live pipeline; prints where the page is
+	$(CARGO) build --release -p weir
+	$(TARGET)/release/weir demo $(ARGS)
+
+# Drill and smoke use the build of the tests, so that nothing is compiled twice in CI.
+SEED ?= 1
+drill: ## Breaks the pipeline and times the answers: make drill SEED=7, SHORT=1 for four faults
+	$(CARGO) build -p weir
+	$(TARGET)/debug/weir drill --seed $(SEED) --json $(if $(SHORT),--short)
+
+smoke: ## Starts a server and asserts signals, lag, page and an alert
+	$(CARGO) build -p weir
+	scripts/smoke.sh $(TARGET)/debug/weir
 
 test: setup
 	$(CARGO) test --workspace
