@@ -1,8 +1,17 @@
 //! The Go dialects that configuration depends on: RE2 syntax, text/template, durations, numbers.
+//!
+//! This crate knows no metrics and no alerts, and does no I/O. Nobody else builds a regular
+//! expression from user input. Read first: [`template::Templates`], [`regex_anchored`],
+//! [`parse_prometheus_duration`].
+//!
+//! Invariants: no input makes a parser here panic or take unbounded memory; what a pattern, a
+//! template or a number means is what Go says it means, held by tables that Go programs wrote
+//! (`testdata/gen`).
 
 mod duration;
 mod number;
 mod regex_syntax;
+pub mod template;
 
 pub use duration::{
     DurationError, format_go_duration, format_prometheus_duration, parse_go_duration, parse_prometheus_duration,
