@@ -1,0 +1,6 @@
+//! The real program, talked to with what users use. One binary, so that it links once: each area is
+//! a module beside this file, started through [`harness`].
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod harness;
+mod web_config;
