@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: demo drill smoke lint fmt setup test bench
+.PHONY: web test-web demo drill smoke lint fmt setup test bench
 
 setup: ## Debian packages that tests and the demo use
 	@scripts/setup.sh
@@ -33,3 +33,15 @@ smoke: ## Starts a server and asserts signals, lag, page and an alert
 
 test: setup
 	$(CARGO) test --workspace
+
+web: web/node_modules/.ready ## The page, into web/dist, from where the binary embeds it
+	cd web && npm run build
+
+web/node_modules/.ready: web/package-lock.json
+	cd web && npm ci --no-audit --no-fund
+	@touch $@
+
+test-web: setup web ## The page in a real browser against the real binary
+	cd web && npm test
+	$(CARGO) build -p weir
+	cd web && WEIR_BIN=$(abspath $(TARGET))/debug/weir npm run e2e

@@ -8,7 +8,7 @@ use weir_model::source::{LogSource, MetricSource, SpanSource};
 use weir_model::usage::Usage;
 use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed};
 
-use crate::self_metrics;
+use crate::{page, self_metrics};
 
 /// Handles to everything that answers requests. Built once by the binary.
 pub struct App {
@@ -30,5 +30,5 @@ pub struct App {
 
 /// Every surface, one line each.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new().merge(self_metrics::router()).with_state(app)
+    Router::new().merge(self_metrics::router()).merge(page::router()).with_state(app)
 }

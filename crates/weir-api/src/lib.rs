@@ -4,6 +4,7 @@
 //! live here and in `weir-ingest`, never in stores or engines.
 
 mod app;
+mod page;
 mod self_metrics;
 pub mod tenant;
 

@@ -1,0 +1,212 @@
+// weir's own API, as docs/api.md writes it. Times are RFC 3339 texts.
+
+export interface Status {
+  version: string;
+  started_at: string;
+  now: string;
+  storage: string;
+  external_url: string;
+  demo: boolean;
+  budgets: { account: string; used_bytes: number; limit_bytes: number }[];
+}
+
+export interface MapNode {
+  id: string;
+  kind: string;
+  name: string;
+  rate: number;
+  error_ratio: number;
+  p50_ms: number | null;
+  p99_ms: number | null;
+  firing: number;
+  pending: number;
+  lag_messages?: number;
+  lag_seconds?: number;
+  versions: string[];
+}
+
+export interface MapEdge {
+  from: string;
+  to: string;
+  kind: "produce" | "consume" | "call" | "query";
+  group?: string;
+  rate: number;
+  error_ratio: number;
+  p50_ms: number | null;
+  p99_ms: number | null;
+  lag_messages?: number;
+  lag_seconds?: number;
+}
+
+export interface PipelineMap {
+  nodes: MapNode[];
+  edges: MapEdge[];
+}
+
+export interface EntityRow {
+  id: string;
+  kind: string;
+  name: string;
+  last_seen: string;
+}
+
+export interface Entity extends EntityRow {
+  first_seen: string;
+  instances: string[];
+  namespaces: string[];
+  versions: { version: string; from: string; to?: string }[];
+  upstream: string[];
+  downstream: string[];
+  selectors: { metrics: string; logs: string; traces: string };
+  golden: { title: string; unit: string; query: string }[];
+}
+
+export interface Change {
+  at: string;
+  kind: string;
+  entity: { kind: string; name: string };
+  title: string;
+  from?: string;
+  to?: string;
+  instances?: string[];
+  source: string;
+  attributes?: Record<string, string>;
+}
+
+export interface Evidence {
+  text: string;
+  signal: "metrics" | "spans" | "logs" | "changes" | "lag";
+  before?: number;
+  during?: number;
+  unit?: string;
+  chart?: { language: "promql" | "logql" | "traceql"; query: string; threshold?: number };
+  links: { title: string; url: string }[];
+}
+
+export interface Cause {
+  service: string;
+  instance?: string;
+  kind: string;
+  signal: string;
+  score: number;
+  since?: string;
+  summary: string;
+  thing: {
+    type: "none" | "statement" | "partition" | "version";
+    statement?: string;
+    database?: string;
+    group?: string;
+    topic?: string;
+    partition?: number;
+    version?: string;
+    previous?: string;
+  };
+  evidence: Evidence[];
+}
+
+export interface IncidentAlert {
+  fingerprint: string;
+  labels: Record<string, string>;
+  annotations: Record<string, string>;
+  phase: string;
+  active_at: string;
+  value: number;
+  expr: string;
+}
+
+export interface Incident {
+  id: string;
+  state: "pending" | "firing" | "resolved";
+  title: string;
+  summary: string;
+  known: boolean;
+  confidence: number;
+  since: string;
+  opened_at: string;
+  fired_at?: string;
+  resolved_at?: string;
+  window: { start: string; end: string };
+  baseline: { start: string; end: string };
+  alerts: IncidentAlert[];
+  causes: Cause[];
+  changes: Change[];
+  impact: string[];
+  affected: string[];
+  timeline: { at: string; kind: string; text: string }[];
+  ruled_out: string[];
+}
+
+export interface Sender {
+  id: string;
+  protocol: string;
+  address: string;
+  user_agent: string;
+  tenant: string;
+  last_seen: string;
+  accepted: { items: number; bytes: number };
+  refused: { reason: string; count: number; last_example: string; last_at: string }[];
+}
+
+export interface UsageRow {
+  signal: string;
+  tenant: string;
+  namespace: string;
+  service: string;
+  items: number;
+  bytes: number;
+}
+
+export interface LagRow {
+  cluster: string;
+  group: string;
+  topic: string;
+  partition: number;
+  lag: number | null;
+  lag_seconds: number | null;
+  position: number;
+  end_offset: number;
+  source: string;
+}
+
+export interface Transition {
+  at: string;
+  phase: string;
+  labels: Record<string, string>;
+  annotations: Record<string, string>;
+  value: number;
+  fingerprint: string;
+}
+
+export interface Notification {
+  at: string;
+  receiver: string;
+  integration: string;
+  status: "sent" | "failed";
+  error?: string;
+  group_key: string;
+  alerts: number;
+  reason: string;
+}
+
+export interface DemoFault {
+  id: string;
+  title: string;
+  detail: string;
+  active: boolean;
+  since?: string;
+}
+
+export interface DemoPage {
+  dedup_key: string;
+  title: string;
+  opened_at: string;
+  resolved_at?: string;
+  updates: number;
+  link?: string;
+  lines: string[];
+}
+
+export interface Demo {
+  faults: DemoFault[];
+  pages: DemoPage[];
+}
