@@ -1,1 +1,23 @@
-//! The demo: broker, pipeline, faults and drill. Speaks to weir over public APIs only.
+//! The demo: a small Kafka-protocol broker, an instrumented pipeline over it, faults, and the drill that scores
+//! how weir finds them. Speaks to weir over public APIs only; nothing here knows its stores or engines.
+//!
+//! Read first: [`topology::Topology`] (what runs where), [`service::run`] (one process) and `service/consume.rs`
+//! (the consumer that all stages share).
+//!
+//! Invariants: a fault is real (an index is dropped, a record cannot be processed, a build has a bug), and nothing
+//! that the pipeline reports names it.
+
+mod database;
+mod error;
+mod event;
+mod logs;
+mod metrics;
+mod naming;
+mod propagate;
+mod release;
+pub mod service;
+mod telemetry;
+pub mod topology;
+
+pub use error::DemoError;
+pub use naming::Names;
