@@ -45,3 +45,7 @@ test-web: setup web ## The page in a real browser against the real binary
 	cd web && npm test
 	$(CARGO) build -p weir
 	cd web && WEIR_BIN=$(abspath $(TARGET))/debug/weir npm run e2e
+
+bench: ## The release build against the yardstick; writes docs/benchmarks.md
+	$(CARGO) build --release -p weir
+	scripts/bench.py --weir $(TARGET)/release/weir --peer $(ARGS)
