@@ -59,8 +59,8 @@ LOADS = {
     "base": (["gen-metrics", "--instances", "200", "--scrapes", "120"], "/api/v1/write", 4, "metrics-base.tsv", 1920),
     "long": (["gen-metrics", "--instances", "40", "--scrapes", "1400", "--batch", "10000"], "/api/v1/write", 1, "metrics-long.tsv", 21300),
     "wide": (["gen-metrics", "--instances", "2000", "--scrapes", "6", "--batch", "10000"], "/api/v1/write", 4, None, 200),
-    "logs": (["gen-logs", "--lines", "4000000", "--step-ns", "800000"], "/loki/api/v1/push", 4, "logs.tsv", 3600),
-    "traces": (["gen-traces", "--traces", "100000", "--step-ns", "30000000"], "/v1/traces", 4, "traces.tsv", 3600),
+    "logs": (["gen-logs", "--lines", "4000000", "--step-ns", "800000"], "/loki/api/v1/push", 4, "logs-loki.tsv", 3600),
+    "traces": (["gen-traces", "--traces", "100000", "--step-ns", "30000000"], "/v1/traces", 4, "traces-tempo.tsv", 3600),
 }
 
 
