@@ -41,6 +41,8 @@ pub enum RefusedReason {
     TooLarge,
     Limit,
     Malformed,
+    /// Well formed, but weir does not store such a thing.
+    Unsupported,
 }
 
 impl RefusedReason {
@@ -53,6 +55,7 @@ impl RefusedReason {
             Self::TooLarge => "too_large",
             Self::Limit => "limit",
             Self::Malformed => "malformed",
+            Self::Unsupported => "unsupported",
         }
     }
 }

@@ -1,0 +1,141 @@
+//! [`Ingest`]: from decoded batches to the stores, with accounts kept on the way.
+
+mod known;
+mod logs;
+mod metrics;
+mod spans;
+
+use std::sync::Arc;
+
+use weir_model::entity::{Aliases, EntityTable};
+use weir_model::sink::{LogSink, MetricSink, Outcome, Refused, SpanSink, WriteError};
+use weir_model::usage::{Amount, Signal, Usage};
+use weir_model::{Clock, CommitFeed, EntityRefs, TenantId, Timestamp};
+
+use crate::cache::LabelCache;
+use crate::decoded::refuse;
+use crate::limits::Limits;
+use crate::metrics::IngestMetrics;
+use crate::otlp::DeltaState;
+use crate::sender::{SenderRef, SenderTable};
+use known::Known;
+
+/// Everything that [`Ingest`] writes to and reads from.
+pub struct IngestOptions {
+    pub clock: Arc<dyn Clock>,
+    pub metrics: Arc<dyn MetricSink>,
+    pub logs: Arc<dyn LogSink>,
+    pub spans: Arc<dyn SpanSink>,
+    pub feed: Arc<CommitFeed>,
+    pub usage: Arc<Usage>,
+    pub entities: Arc<EntityTable>,
+    pub aliases: Aliases,
+    pub limits: Limits,
+}
+
+/// The way in for every signal, whatever the protocol.
+///
+/// Each `write_*` drops what breaks a limit, appends the rest, notes entities, usage and the sender,
+/// and publishes the commit. An error means that nothing was stored and the sender should try again.
+pub struct Ingest {
+    to: IngestOptions,
+    known: Known,
+    senders: SenderTable,
+    own: IngestMetrics,
+    /// Label sets of series seen before.
+    pub series_cache: LabelCache,
+    /// Label sets of log streams seen before.
+    pub stream_cache: LabelCache,
+    /// Running sums of OTLP's delta series.
+    pub deltas: DeltaState,
+}
+
+impl Ingest {
+    pub fn new(to: IngestOptions) -> Self {
+        Self {
+            series_cache: LabelCache::new(to.limits.series_labels),
+            stream_cache: LabelCache::new(to.limits.stream_labels),
+            deltas: DeltaState::default(),
+            known: Known::default(),
+            senders: SenderTable::default(),
+            own: IngestMetrics::default(),
+            to,
+        }
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.to.limits
+    }
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.to.clock
+    }
+    pub fn senders(&self) -> &SenderTable {
+        &self.senders
+    }
+    pub fn entities(&self) -> &Arc<EntityTable> {
+        &self.to.entities
+    }
+    pub fn metrics(&self) -> &IngestMetrics {
+        &self.own
+    }
+
+    /// Counts a request that could not be read at all.
+    pub fn note_undecodable(&self, tenant: &TenantId, sender: &SenderRef, refused: Refused) {
+        self.senders.note(tenant, sender, self.to.clock.now(), Amount::default(), &[refused]);
+    }
+
+    /// What can be neither earlier nor later: the newest time that is taken.
+    fn newest_allowed(&self) -> Timestamp {
+        self.to.clock.now().plus(self.to.limits.future)
+    }
+
+    fn settle(
+        &self,
+        signal: Signal,
+        tenant: &TenantId,
+        sender: &SenderRef,
+        stored: Result<Outcome, WriteError>,
+        refused: Vec<Refused>,
+        bytes: u64,
+    ) -> Result<Outcome, WriteError> {
+        let mut outcome = match stored {
+            Ok(outcome) => outcome,
+            Err(error) => {
+                self.own.failed(signal);
+                let failed =
+                    Refused { reason: weir_model::sink::RefusedReason::Limit, example: error.to_string(), count: 1 };
+                self.senders.note(tenant, sender, self.to.clock.now(), Amount::default(), &[failed]);
+                return Err(error);
+            }
+        };
+        for part in refused {
+            refuse(&mut outcome.refused, part.reason, part.count, || part.example);
+        }
+        let accepted = Amount { items: outcome.accepted, bytes };
+        self.own.accepted(signal, accepted);
+        self.own.refused(signal, &outcome.refused);
+        self.senders.note(tenant, sender, self.to.clock.now(), accepted, &outcome.refused);
+        Ok(outcome)
+    }
+
+    fn count_usage(&self, signal: Signal, tenant: &TenantId, rows: &[(Arc<EntityRefs>, Amount)]) {
+        for (refs, amount) in rows {
+            let namespace = refs.namespace.as_deref().unwrap_or("");
+            self.to.usage.add(signal, tenant, namespace, refs.emitter.as_deref().unwrap_or(""), *amount);
+        }
+    }
+}
+
+/// Adds to the row of `refs`; batches hold few different ones, mostly in runs.
+fn add_amount(rows: &mut Vec<(Arc<EntityRefs>, Amount)>, refs: &Arc<EntityRefs>, amount: Amount) {
+    let same = |known: &EntityRefs| known.emitter == refs.emitter && known.namespace == refs.namespace;
+    let row = match rows.iter().rposition(|(known, _)| Arc::ptr_eq(known, refs) || same(known)) {
+        Some(idx) => &mut rows[idx].1,
+        None => {
+            rows.push((refs.clone(), Amount::default()));
+            &mut rows.last_mut().expect("just pushed").1
+        }
+    };
+    row.items += amount.items;
+    row.bytes += amount.bytes;
+}

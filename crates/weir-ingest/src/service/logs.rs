@@ -1,0 +1,70 @@
+//! Streams into the log store.
+
+use weir_model::sink::{Outcome, RefusedReason, StreamBatch, WriteError};
+use weir_model::usage::{Amount, Signal};
+use weir_model::{Commit, TenantId};
+
+use super::{Ingest, add_amount};
+use crate::Decoded;
+use crate::sender::SenderRef;
+
+impl Ingest {
+    pub fn write_logs(
+        &self,
+        tenant: &TenantId,
+        sender: &SenderRef,
+        decoded: impl Into<Decoded<Vec<StreamBatch>>>,
+    ) -> Result<Outcome, WriteError> {
+        let mut decoded = decoded.into();
+        self.drop_untimely_entries(&mut decoded);
+        let streams = decoded.batch;
+        let stored = if streams.is_empty() { Ok(Outcome::default()) } else { self.to.logs.append(tenant, &streams) };
+        let mut bytes = 0;
+        if stored.is_ok() {
+            bytes = self.after_logs(tenant, &streams);
+        }
+        self.settle(Signal::Logs, tenant, sender, stored, decoded.refused, bytes)
+    }
+
+    fn drop_untimely_entries(&self, decoded: &mut Decoded<Vec<StreamBatch>>) {
+        let newest = self.newest_allowed().nanos();
+        let oldest = self.to.clock.now().minus(self.to.limits.log_age).nanos();
+        let Decoded { batch, refused } = decoded;
+        for stream in batch.iter_mut() {
+            if stream.entries.iter().all(|e| oldest <= e.at && e.at <= newest) {
+                continue;
+            }
+            let labels = &stream.labels;
+            stream.entries.retain(|entry| {
+                let at = || entry.at.millis().rfc3339();
+                if entry.at > newest {
+                    crate::decoded::refuse(refused, RefusedReason::TooFarInFuture, 1, || {
+                        format!("entry for stream '{labels}' has timestamp too new: {}", at())
+                    });
+                } else if entry.at < oldest {
+                    crate::decoded::refuse(refused, RefusedReason::TooOld, 1, || {
+                        let oldest = oldest.millis().rfc3339();
+                        format!("entry for stream '{labels}' has timestamp too old: {}, oldest acceptable timestamp is: {oldest}", at())
+                    });
+                }
+                oldest <= entry.at && entry.at <= newest
+            });
+        }
+        batch.retain(|stream| !stream.entries.is_empty());
+    }
+
+    fn after_logs(&self, tenant: &TenantId, streams: &[StreamBatch]) -> u64 {
+        let mut rows = Vec::new();
+        let mut total = 0;
+        for stream in streams {
+            let Some(newest) = stream.entries.iter().map(|e| e.at).max() else { continue };
+            let refs = self.known.labels(tenant, &stream.labels, newest.millis(), &self.to.aliases, &self.to.entities);
+            let bytes = stream.entries.iter().map(|e| e.size_bytes() as u64).sum();
+            total += bytes;
+            add_amount(&mut rows, &refs, Amount { items: stream.entries.len() as u64, bytes });
+            self.to.feed.publish(tenant, &Commit::Logs { stream: &stream.labels, entries: &stream.entries });
+        }
+        self.count_usage(Signal::Logs, tenant, &rows);
+        total
+    }
+}
