@@ -1,0 +1,13 @@
+//! The stages of a pipeline, applied to one entry after another.
+
+mod filter;
+pub mod ip;
+pub mod json;
+pub mod line_pattern;
+pub mod logfmt;
+pub mod pattern;
+pub mod row;
+mod run;
+
+pub use row::{Origin, PipelineError, Row, Scratch};
+pub(crate) use run::{Needed, apply, apply_unwrap, predicates};
