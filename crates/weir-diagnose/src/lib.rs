@@ -1,1 +1,18 @@
 //! Change detection, cause ranking, incidents, the service and topic graph.
+
+mod diagnose;
+mod finding;
+mod lag;
+mod metric_scan;
+mod metric_words;
+mod network;
+mod queries;
+mod rank;
+mod span_findings;
+mod span_scan;
+mod stats;
+mod topology;
+mod types;
+
+pub use diagnose::{Sources, diagnose};
+pub use types::{Cause, CauseKind, Chart, Diagnosis, Evidence, Link, Question, ReadStats, Signal, Thing};
