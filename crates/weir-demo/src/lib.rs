@@ -7,6 +7,7 @@
 //! Invariants: a fault is real (an index is dropped, a record cannot be processed, a build has a bug), and nothing
 //! that the pipeline reports names it.
 
+pub mod broker;
 mod database;
 mod error;
 mod event;

@@ -1,0 +1,67 @@
+//! What the broker's tests share.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use weir_demo::broker::{Broker, BrokerOptions};
+
+/// A broker that ends when this is dropped.
+pub struct Running {
+    pub address: String,
+    _stop: DropGuard,
+}
+
+pub async fn start_broker(change: impl FnOnce(&mut BrokerOptions)) -> Running {
+    let mut options = BrokerOptions::default();
+    change(&mut options);
+    let broker = Broker::bind(options).await.unwrap();
+    let address = broker.local_addr().to_string();
+    let stop = CancellationToken::new();
+    tokio::spawn(broker.run(stop.clone()));
+    Running { address, _stop: stop.drop_guard() }
+}
+
+pub fn unix_ms() -> i64 {
+    jiff::Timestamp::now().as_millisecond()
+}
+
+/// Runs `kcat` against one broker.
+pub struct Kcat {
+    address: String,
+}
+
+impl Kcat {
+    pub fn new(address: &str) -> Self {
+        Self { address: address.to_owned() }
+    }
+
+    /// Its standard output; standard error is shown when it fails or takes longer than 30 s.
+    pub async fn run(&self, args: &[&str], input: &str) -> String {
+        let mut child = tokio::process::Command::new("kcat")
+            .args(["-b", &self.address, "-X", "broker.address.family=v4"])
+            .args(args)
+            // Cargo puts the librdkafka of the tests there, which would replace kcat's own.
+            .env_remove("LD_LIBRARY_PATH")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("kcat is installed (scripts/setup.sh)");
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).await.unwrap();
+        drop(stdin);
+        let done = tokio::time::timeout(Duration::from_secs(30), child.wait_with_output()).await;
+        let done = done.unwrap_or_else(|_| panic!("kcat {args:?} did not end within 30 s")).unwrap();
+        let out = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(
+            done.status.success(),
+            "kcat {args:?}: {}\n{out}{}",
+            done.status,
+            String::from_utf8_lossy(&done.stderr)
+        );
+        out
+    }
+}
