@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use axum::Router;
 use prometheus_client::registry::Registry;
+use weir_ingest::Ingest;
 use weir_model::source::{LogSource, MetricSource, SpanSource};
 use weir_model::usage::Usage;
 use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed};
 
-use crate::{page, self_metrics};
+use crate::{page, push, self_metrics};
 
 /// Handles to everything that answers requests. Built once by the binary.
 pub struct App {
@@ -21,6 +22,8 @@ pub struct App {
     pub changes: Arc<dyn ChangeSource>,
     pub change_sink: Arc<dyn ChangeSink>,
     pub feed: Arc<CommitFeed>,
+    /// The way in for every signal; senders and entities hang on it.
+    pub ingest: Arc<Ingest>,
     pub usage: Arc<Usage>,
     /// What weir measures of itself.
     pub registry: Arc<Registry>,
@@ -30,5 +33,5 @@ pub struct App {
 
 /// Every surface, one line each.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new().merge(self_metrics::router()).merge(page::router()).with_state(app)
+    Router::new().merge(self_metrics::router()).merge(page::router()).merge(push::router()).with_state(app)
 }

@@ -5,7 +5,9 @@
 
 mod app;
 mod page;
+mod push;
 mod self_metrics;
 pub mod tenant;
 
 pub use app::{App, router};
+pub use push::grpc_router;

@@ -11,6 +11,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use weir_api::App;
 use weir_events::{ChangeLog, MemLogs, MemSpans};
+use weir_ingest::{Ingest, IngestOptions, Limits};
+use weir_model::entity::{Aliases, EntityTable};
 use weir_model::usage::Usage;
 use weir_model::{Budget, Clock, CommitFeed, SystemClock};
 use weir_tsdb::MemMetrics;
@@ -82,11 +84,12 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
         tracing::info!("stopping");
         stop.cancel();
     });
+    let grpc = weir_api::grpc_router(app.ingest.clone());
     let router = weir_api::router(app);
     tokio::try_join!(
         listen::serve(listeners.http, router.clone(), &protection, shutdown.clone()),
-        listen::serve(listeners.otlp_http, router.clone(), &protection, shutdown.clone()),
-        listen::serve(listeners.otlp_grpc, router, &protection, shutdown.clone()),
+        listen::serve(listeners.otlp_http, router, &protection, shutdown.clone()),
+        listen::serve(listeners.otlp_grpc, grpc, &protection, shutdown.clone()),
     )?;
     Ok(())
 }
@@ -101,7 +104,20 @@ fn build(limit_bytes: u64, external_url: String) -> Arc<App> {
     let spans = Arc::new(MemSpans::new(&part("traces", 25)));
     let changes = Arc::new(ChangeLog::default());
     // Every component adds its own; the prefix stands in each name.
-    let registry = Registry::default();
+    let mut registry = Registry::default();
+    let (feed, usage) = (Arc::new(CommitFeed::default()), Arc::new(Usage::default()));
+    let ingest = Arc::new(Ingest::new(IngestOptions {
+        clock: clock.clone(),
+        metrics: metrics.clone(),
+        logs: logs.clone(),
+        spans: spans.clone(),
+        feed: feed.clone(),
+        usage: usage.clone(),
+        entities: Arc::new(EntityTable::new(changes.clone())),
+        aliases: Aliases::default(),
+        limits: Limits::default(),
+    }));
+    ingest.metrics().register(&mut registry);
     Arc::new(App {
         clock,
         query_budget: part("queries", 20),
@@ -110,8 +126,9 @@ fn build(limit_bytes: u64, external_url: String) -> Arc<App> {
         spans,
         changes: changes.clone(),
         change_sink: changes,
-        feed: Arc::new(CommitFeed::default()),
-        usage: Arc::new(Usage::default()),
+        feed,
+        ingest,
+        usage,
         registry: Arc::new(registry),
         external_url,
     })

@@ -1,0 +1,39 @@
+//! The ways in: remote write, OTLP over HTTP and gRPC, Loki push.
+//!
+//! Every handler reads a bounded body, decodes it off the async threads when it is large, and hands
+//! it to `weir_ingest::Ingest`. Malformed bodies count at their sender and are answered with a text
+//! that names the place.
+
+mod grpc;
+mod loki;
+mod otlp;
+mod remote_write;
+mod request;
+
+pub use grpc::router as grpc_router;
+
+use std::sync::Arc;
+
+use axum::extract::DefaultBodyLimit;
+use axum::routing::post;
+use axum::{Extension, Router};
+
+use crate::App;
+use request::Gate;
+
+/// A body as it comes over the wire; decompressed it may have `Limits::body_bytes_max`.
+const WIRE_BYTES_MAX: usize = 32 << 20;
+
+pub fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/api/v1/write", post(remote_write::write))
+        .route("/v1/traces", post(otlp::traces))
+        .route("/v1/metrics", post(otlp::metrics))
+        .route("/v1/logs", post(otlp::logs))
+        .route("/api/v1/otlp/v1/metrics", post(otlp::metrics))
+        .route("/otlp/v1/logs", post(otlp::loki_logs))
+        .route("/loki/api/v1/push", post(loki::push))
+        .route("/api/prom/push", post(loki::push))
+        .layer(DefaultBodyLimit::max(WIRE_BYTES_MAX))
+        .layer(Extension(Gate::default()))
+}
