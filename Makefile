@@ -21,14 +21,17 @@ demo: setup web ## The whole product with a live pipeline; prints where the page
 	$(CARGO) build --release -p weir
 	$(TARGET)/release/weir demo $(ARGS)
 
-# Drill and smoke use the build of the tests, so that nothing is compiled twice in CI.
+# Drill, smoke and the page's tests use the build of the tests. All of them ask for the whole
+# workspace with all targets: another choice of packages means other features of the dependencies,
+# and those would be compiled again.
+BUILD := $(CARGO) build --workspace --all-targets
 SEED ?= 1
 drill: ## Breaks the pipeline and times the answers: make drill SEED=7, SHORT=1 for four faults
-	$(CARGO) build -p weir
+	$(BUILD)
 	$(TARGET)/debug/weir drill --seed $(SEED) --json $(if $(SHORT),--short)
 
 smoke: ## Starts a server and asserts signals, lag, page and an alert
-	$(CARGO) build -p weir
+	$(BUILD)
 	scripts/smoke.sh $(TARGET)/debug/weir
 
 test: setup
@@ -43,7 +46,7 @@ web/node_modules/.ready: web/package-lock.json
 
 test-web: setup web ## The page in a real browser against the real binary
 	cd web && npm test
-	$(CARGO) build -p weir
+	$(BUILD)
 	cd web && WEIR_BIN=$(abspath $(TARGET))/debug/weir npm run e2e
 
 bench: ## The release build against the yardstick; writes docs/benchmarks.md
