@@ -9,7 +9,7 @@ use weir_model::source::{LogSource, MetricSource, SpanSource};
 use weir_model::usage::Usage;
 use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed};
 
-use crate::{page, push, self_metrics};
+use crate::{changes, diagnose, page, push, self_metrics};
 
 /// Handles to everything that answers requests. Built once by the binary.
 pub struct App {
@@ -33,5 +33,11 @@ pub struct App {
 
 /// Every surface, one line each.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new().merge(self_metrics::router()).merge(page::router()).merge(push::router()).with_state(app)
+    Router::new()
+        .merge(diagnose::router())
+        .merge(changes::router())
+        .merge(self_metrics::router())
+        .merge(page::router())
+        .merge(push::router())
+        .with_state(app)
 }

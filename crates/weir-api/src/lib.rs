@@ -4,6 +4,8 @@
 //! live here and in `weir-ingest`, never in stores or engines.
 
 mod app;
+mod changes;
+mod diagnose;
 mod page;
 mod push;
 mod self_metrics;

@@ -2,6 +2,7 @@
 
 mod diagnose;
 mod finding;
+mod graph;
 mod lag;
 mod metric_scan;
 mod metric_words;
@@ -15,4 +16,5 @@ mod topology;
 mod types;
 
 pub use diagnose::{Sources, diagnose};
+pub use graph::{EdgeKey, EdgeKind, FlowStat, Graph, GraphView};
 pub use types::{Cause, CauseKind, Chart, Diagnosis, Evidence, Link, Question, ReadStats, Signal, Thing};
