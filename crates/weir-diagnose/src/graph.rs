@@ -206,7 +206,8 @@ impl Graph {
         let (start, end) = covered.unwrap_or((0, 0));
         // The last window is still filling: it counts up to the range's end.
         let seconds = (end.min(range.end.0.max(start + 1000)) - start) as f64 / 1e3;
-        let mut view = GraphView { seconds: seconds.max(1.0), versions: graph.versions.clone(), ..GraphView::default() };
+        let mut view =
+            GraphView { seconds: seconds.max(1.0), versions: graph.versions.clone(), ..GraphView::default() };
         view.nodes = nodes.into_iter().map(|(id, stat)| (graph.nodes[id as usize].clone(), stat)).collect();
         view.edges = edges.into_iter().map(|(id, stat)| (graph.edges[id as usize].clone(), stat)).collect();
         view.nodes.sort_by(|a, b| a.0.cmp(&b.0));
@@ -503,7 +504,10 @@ mod tests {
             span("b", 2, 1, SpanKind::Consumer, &[topic, ("messaging.consumer.group.name", "g")]),
             span("b", 3, 2, SpanKind::Client, &[("db.system.name", "sqlite"), ("db.namespace", "d")]),
         ]);
-        assert_eq!(got, ["service:a produce topic:t x1", "service:b query database:d x1", "topic:t consume service:b as g x1"]);
+        assert_eq!(
+            got,
+            ["service:a produce topic:t x1", "service:b query database:d x1", "topic:t consume service:b as g x1"]
+        );
     }
 
     #[test]
