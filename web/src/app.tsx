@@ -8,14 +8,38 @@ import { Shell } from "./shell/shell";
 import { A } from "./ui/link";
 
 const Home = lazy(() => import("./pages/home/home"));
+const IncidentList = lazy(() => import("./pages/incident/list"));
+const IncidentPage = lazy(() => import("./pages/incident/incident"));
+const EntityPage = lazy(() => import("./pages/entity/entity"));
 const Metrics = lazy(() => import("./pages/explore/metrics"));
+const Logs = lazy(() => import("./pages/explore/logs"));
+const Traces = lazy(() => import("./pages/explore/traces"));
+const TracePage = lazy(() => import("./pages/trace/trace"));
+const Alerts = lazy(() => import("./pages/alerts/alerts"));
+const DataIn = lazy(() => import("./pages/data/data"));
 
 function page(at: Route) {
   switch (at.page) {
     case "home":
       return <Home />;
+    case "incidents":
+      return <IncidentList />;
+    case "incident":
+      return <IncidentPage id={at.id} />;
+    case "entity":
+      return <EntityPage kind={at.kind} name={at.name} />;
     case "metrics":
       return <Metrics />;
+    case "logs":
+      return <Logs />;
+    case "traces":
+      return <Traces />;
+    case "trace":
+      return <TracePage id={at.id} />;
+    case "alerts":
+      return <Alerts />;
+    case "data":
+      return <DataIn />;
     default:
       return (
         <Empty title="There is no such page">

@@ -102,3 +102,23 @@ export const useTraceMetrics = (q: string, range: Range, step: number, enabled =
     placeholderData: keepPreviousData,
     enabled,
   });
+
+interface TagScopes {
+  scopes?: { name: string; tags?: string[] }[];
+}
+
+/** Attribute names as TraceQL writes them, with their scope. */
+export async function tagNames(range: Range): Promise<string[]> {
+  const { scopes } = await get<TagScopes>("/api/v2/search/tags", unixSeconds(range));
+  return (scopes ?? []).flatMap(({ name, tags }) => (tags ?? []).map((tag) => (name === "intrinsic" || name === "none" ? tag : `${name}.${tag}`)));
+}
+
+export async function tagValues(attribute: string, range: Range, q?: string): Promise<{ type: string; value: string }[]> {
+  const answer = await get<{ tagValues?: { type: string; value: string }[] }>(
+    `/api/v2/search/tag/${encodeURIComponent(attribute)}/values`,
+    { ...unixSeconds(range), q },
+  );
+  return answer.tagValues ?? [];
+}
+
+const unixSeconds = (range: Range) => ({ start: Math.floor(range.from / 1000), end: Math.ceil(range.to / 1000) });

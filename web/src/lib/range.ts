@@ -65,3 +65,9 @@ export function useRange(): TimeRange {
 export function setRange(from: string | number, to: string | number): void {
   setParams({ from: String(from), to: String(to) === "now" ? undefined : String(to) });
 }
+
+/** The range at this moment, for what is asked outside of rendering. */
+export function currentRange(): Range {
+  const query = new URLSearchParams(window.location.search);
+  return resolveRange(query.get("from") ?? DEFAULT_FROM, query.get("to") ?? "now", Date.now());
+}

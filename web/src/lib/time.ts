@@ -1,10 +1,7 @@
 // Time ranges as the URL writes them: `now`, `now-15m`, or Unix milliseconds.
 
-export interface Range {
-  /** Unix milliseconds. */
-  from: number;
-  to: number;
-}
+/** Unix milliseconds. */
+export type Range = { from: number; to: number };
 
 const UNITS: Record<string, number> = {
   ms: 1,
