@@ -9,6 +9,7 @@
 //! (`testdata/gen`).
 
 mod duration;
+pub mod humanize;
 mod number;
 mod regex_syntax;
 pub mod template;
@@ -16,5 +17,5 @@ pub mod template;
 pub use duration::{
     DurationError, format_go_duration, format_prometheus_duration, parse_go_duration, parse_prometheus_duration,
 };
-pub use number::{format_e, format_f, format_sample, format_v};
+pub use number::{format_e, format_f, format_sample, format_significant, format_v};
 pub use regex_syntax::{RegexError, regex, regex_anchored};

@@ -6,7 +6,7 @@
 /// As Prometheus writes a sample value: plain digits, exponent form below 1e-6 and from 1e21 on.
 pub fn format_sample(value: f64) -> String {
     let magnitude = value.abs();
-    if magnitude != 0.0 && (magnitude < 1e-6 || magnitude >= 1e21) { format_e(value) } else { format_f(value) }
+    if magnitude != 0.0 && !(1e-6..1e21).contains(&magnitude) { format_e(value) } else { format_f(value) }
 }
 
 /// Plain digits, never an exponent (`FormatFloat(v, 'f', -1, 64)`).
@@ -32,6 +32,23 @@ pub(crate) fn format_g(value: f64, exponent_max: i32) -> String {
     let scientific = format!("{value:e}");
     let exponent = scientific.rsplit_once('e').and_then(|(_, e)| e.parse::<i32>().ok()).unwrap_or(0);
     if exponent < -4 || exponent >= exponent_max { go_exponent(&scientific) } else { format!("{value}") }
+}
+
+/// `%.3g`: so many digits, trailing zeros dropped.
+pub fn format_significant(f: f64, digits: usize) -> String {
+    if !f.is_finite() {
+        return format_f(f);
+    }
+    let rounded = format!("{f:.*e}", digits - 1);
+    let (mantissa, exponent) = rounded.split_once('e').unwrap_or((&rounded, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let trim =
+        |s: &str| if s.contains('.') { s.trim_end_matches('0').trim_end_matches('.').to_owned() } else { s.to_owned() };
+    if exponent < -4 || exponent >= digits as i32 {
+        return go_exponent(&format!("{}e{exponent}", trim(mantissa)));
+    }
+    let decimals = usize::try_from(digits as i32 - 1 - exponent).unwrap_or(0);
+    trim(&format!("{f:.decimals$}"))
 }
 
 fn special(value: f64) -> Option<String> {

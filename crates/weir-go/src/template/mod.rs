@@ -16,6 +16,7 @@
 //! output, loop rounds and nesting are limited. Source: Go `text/template` documentation.
 
 mod builtin;
+mod common;
 mod exec;
 mod lex;
 mod parse;

@@ -84,7 +84,7 @@ pub(super) fn parse(name: &str, text: &str, functions: &Functions) -> Result<Par
         loops: 0,
     };
     let result = parser.block().and_then(|(body, end)| match end {
-        End::Text => Ok(body),
+        Ended::Text => Ok(body),
         other => Err(format!("unexpected {}", other.as_str())),
     });
     match result {
@@ -95,18 +95,18 @@ pub(super) fn parse(name: &str, text: &str, functions: &Functions) -> Result<Par
 
 /// What ended a block.
 #[derive(PartialEq)]
-enum End {
+enum Ended {
     Text,
-    End,
+    Body,
     /// `{{else`, with what follows still to be read.
     Else,
 }
 
-impl End {
+impl Ended {
     fn as_str(&self) -> &'static str {
         match self {
             Self::Text => "end of text",
-            Self::End => "{{end}}",
+            Self::Body => "{{end}}",
             Self::Else => "{{else}}",
         }
     }
@@ -172,7 +172,7 @@ impl Parser<'_> {
         Ok(result)
     }
 
-    fn block(&mut self) -> Result_<(Block, End)> {
+    fn block(&mut self) -> Result_<(Block, Ended)> {
         let mut nodes = Vec::new();
         while self.peek().is_some() {
             match self.next()? {
@@ -186,11 +186,11 @@ impl Parser<'_> {
                         "end" => {
                             self.next()?;
                             self.expect_close("end")?;
-                            return Ok((Block(nodes), End::End));
+                            return Ok((Block(nodes), Ended::Body));
                         }
                         "else" => {
                             self.next()?;
-                            return Ok((Block(nodes), End::Else));
+                            return Ok((Block(nodes), Ended::Else));
                         }
                         _ => nodes.extend(self.action(&keyword)?),
                     }
@@ -199,7 +199,7 @@ impl Parser<'_> {
             }
         }
         self.line = self.last_line;
-        Ok((Block(nodes), End::Text))
+        Ok((Block(nodes), Ended::Text))
     }
 
     fn action(&mut self, keyword: &str) -> Result_<Option<Node>> {
@@ -258,7 +258,7 @@ impl Parser<'_> {
         let body = self.scoped(Self::block)?;
         (self.variables, self.loops) = outer;
         match body {
-            (body, End::End) => Ok(body),
+            (body, Ended::Body) => Ok(body),
             (_, other) => Err(format!("unexpected {} in {context} clause", other.as_str())),
         }
     }
@@ -274,15 +274,15 @@ impl Parser<'_> {
             let (body, end) = self.block()?;
             arms.push((pipe, body));
             match end {
-                End::End => break,
-                End::Text => return Err(format!("unclosed {{{{{context}}}}}: unexpected end of text")),
-                End::Else if self.peek() == Some(&Token::Ident(context.to_owned())) => {
+                Ended::Body => break,
+                Ended::Text => return Err(format!("unclosed {{{{{context}}}}}: unexpected end of text")),
+                Ended::Else if self.peek() == Some(&Token::Ident(context.to_owned())) => {
                     self.next()?;
                 }
-                End::Else => {
+                Ended::Else => {
                     self.expect_close("else")?;
                     let (body, end) = self.block()?;
-                    if end != End::End {
+                    if end != Ended::Body {
                         return Err(format!("expected {{{{end}}}}; found {}", end.as_str()));
                     }
                     otherwise = body;
@@ -300,11 +300,11 @@ impl Parser<'_> {
         let (body, mut end) = self.block()?;
         self.loops -= 1;
         let mut otherwise = Block::default();
-        if end == End::Else {
+        if end == Ended::Else {
             self.expect_close("else")?;
             (otherwise, end) = self.block()?;
         }
-        if end != End::End {
+        if end != Ended::Body {
             return Err(format!("expected {{{{end}}}}; found {}", end.as_str()));
         }
         Ok(Node::Range { pipe, body, otherwise })

@@ -1,7 +1,7 @@
 //! Go's `fmt.Sprintf` over template values. Wrong verbs and counts print as Go prints them.
 
 use super::value::Value;
-use crate::number::{format_e, format_f, format_g, format_v, go_exponent};
+use crate::number::{format_e, format_f, format_g, format_significant, format_v, go_exponent};
 
 /// Widest padding; a width comes from the template and would otherwise fill memory.
 const WIDTH_MAX: usize = 4096;
@@ -192,7 +192,7 @@ fn format_float(spec: &Spec, verb: char, f: f64) -> Option<String> {
         ('e' | 'E', precision) => scientific(f, precision.unwrap_or(6)),
         ('v', None) if spec.sharp => format_g(f, 21),
         ('g' | 'G' | 'v', None) => format_v(f),
-        ('g' | 'G' | 'v', Some(precision)) => significant(f, precision.max(1)),
+        ('g' | 'G' | 'v', Some(precision)) => format_significant(f, precision.max(1)),
         _ => return None,
     };
     let text = if matches!(verb, 'E' | 'G') { text.replace('e', "E") } else { text };
@@ -213,23 +213,6 @@ fn fixed(f: f64, precision: usize) -> String {
 
 fn scientific(f: f64, precision: usize) -> String {
     if f.is_finite() { go_exponent(&format!("{f:.precision$e}")) } else { format_e(f) }
-}
-
-/// `%.3g`: so many digits, trailing zeros dropped.
-fn significant(f: f64, digits: usize) -> String {
-    if !f.is_finite() {
-        return format_f(f);
-    }
-    let rounded = format!("{f:.*e}", digits - 1);
-    let (mantissa, exponent) = rounded.split_once('e').unwrap_or((&rounded, "0"));
-    let exponent: i32 = exponent.parse().unwrap_or(0);
-    let trim =
-        |s: &str| if s.contains('.') { s.trim_end_matches('0').trim_end_matches('.').to_owned() } else { s.to_owned() };
-    if exponent < -4 || exponent >= digits as i32 {
-        return go_exponent(&format!("{}e{exponent}", trim(mantissa)));
-    }
-    let decimals = usize::try_from(digits as i32 - 1 - exponent).unwrap_or(0);
-    trim(&format!("{f:.decimals$}"))
 }
 
 fn text_pad(spec: &Spec, text: &str) -> String {

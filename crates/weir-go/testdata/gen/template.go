@@ -29,7 +29,7 @@ var templates = []string{
 func main() {
 	type M = map[string]any
 	sm := map[string]string{"a": "1", "b": "2"}
-	data := M{"name": "anna", "m": sm, "list": []string{"a", "b", "c"}, "n": 42, "f": 3.14159, "t": true, "big": 1.5e22, "small": 1.5e-7, "empty": "", "zero": 0, "none": []string{}, "objs": []map[string]string{{"k": "v1"}, {"k": "v2"}}}
+	data := M{"name": "anna", "m": sm, "list": []string{"a", "b", "c"}, "n": 42, "f": 3.25125, "t": true, "big": 1.5e22, "small": 1.5e-7, "empty": "", "zero": 0, "none": []string{}, "objs": []map[string]string{{"k": "v1"}, {"k": "v2"}}}
 	var out [][]any
 	for _, text := range templates {
 		t, err := template.New("t").Option("missingkey=zero").Parse(text)
