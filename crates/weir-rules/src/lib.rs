@@ -1,1 +1,31 @@
-//! Recording and alerting rules, evaluated on arrival and on the interval grid.
+//! Recording and alert rules: Prometheus' rule files, evaluated on the interval grid and on arrival.
+//!
+//! This crate knows no receivers and sends nothing over the network: alerts go to
+//! [`weir_model::AlertListener`]s, recorded series to a [`weir_model::sink::MetricSink`].
+//!
+//! Read first: [`Rules`] (handle and executor), [`AlertMachine`] (the pure state of one rule),
+//! [`parse_rule_file`].
+//!
+//! Invariants: recorded series, `ALERTS`, `for` and resets follow the interval grid alone and equal
+//! plain interval evaluation; an evaluation on arrival may announce pending or firing earlier, never
+//! take anything back, and only for expressions to which missing data cannot add
+//! ([`grows_with_data`]). Rules of one tenant see that tenant's series only.
+
+mod arrival;
+mod expand;
+mod file;
+mod group;
+mod machine;
+mod manager;
+mod metrics;
+mod promql;
+mod view;
+
+pub use arrival::grows_with_data;
+pub use expand::{Element, Surroundings};
+pub use file::{Rule, RuleFileError, RuleGroup, RuleKind, parse_rule_file, read_rule_files};
+pub use machine::{Active, AlertMachine, AlertState, RESEND_DELAY, StepError, Timing, Transition};
+pub use manager::{Evaluate, Options, Rules};
+pub use metrics::Metrics;
+pub use promql::PromqlEvaluator;
+pub use view::{AlertView, GroupView, Health, HistoryEntry, RuleKindView, RuleView};

@@ -1,0 +1,241 @@
+//! The executor: a task per group that waits for its next grid point or the next ripe rule.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+use weir_model::sink::MetricSink;
+use weir_model::source::BoxFuture;
+use weir_model::{
+    AlertEvent, AlertListener, Clock, Commit, CommitListener, Labels, Matcher, TenantId, TimeRange, Timestamp,
+};
+use weir_promql::Expr;
+
+use crate::arrival::{Arrivals, Dirty, grows_with_data};
+use crate::expand::{Element, Surroundings};
+use crate::file::{RuleGroup, RuleKind};
+use crate::group::Group;
+use crate::metrics::Metrics;
+use crate::view::{AlertView, GroupView, HistoryEntry};
+
+/// Transitions remembered, over all tenants; about a kilobyte each.
+const HISTORY_MAX: usize = 10_000;
+
+/// Answers an expression at one instant; a scalar is one element without labels.
+pub trait Evaluate: Send + Sync {
+    fn instant<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        expr: &'a Expr,
+        at: Timestamp,
+    ) -> BoxFuture<'a, Result<Vec<Element>, String>>;
+}
+
+/// What rules need to run.
+pub struct Options {
+    pub clock: Arc<dyn Clock>,
+    pub evaluator: Arc<dyn Evaluate>,
+    /// Where recorded series and `ALERTS` go.
+    pub sink: Arc<dyn MetricSink>,
+    pub surroundings: Surroundings,
+    /// For groups without an `interval`; Prometheus' `evaluation_interval`.
+    pub interval: Duration,
+    /// For groups without a `query_offset`.
+    pub query_offset: Duration,
+}
+
+pub(crate) struct Shared {
+    pub clock: Arc<dyn Clock>,
+    pub evaluator: Arc<dyn Evaluate>,
+    pub sink: Arc<dyn MetricSink>,
+    pub surroundings: Surroundings,
+    pub metrics: Metrics,
+    listeners: RwLock<Vec<Arc<dyn AlertListener>>>,
+    history: Mutex<VecDeque<HistoryEntry>>,
+}
+
+impl Shared {
+    pub fn announce(&self, event: AlertEvent, repeated: bool) {
+        if !repeated {
+            self.metrics.transitions.inc();
+            let mut history = self.history.lock();
+            if history.len() == HISTORY_MAX {
+                history.pop_front();
+            }
+            history.push_back(HistoryEntry {
+                tenant: event.tenant.clone(),
+                at: event.at,
+                phase: event.phase,
+                labels: event.labels.clone(),
+                annotations: event.annotations.clone(),
+                value: event.value,
+            });
+        }
+        for listener in self.listeners.read().iter() {
+            listener.on_alert(&event);
+        }
+    }
+}
+
+#[derive(Default)]
+struct TenantRules {
+    groups: Vec<Arc<Group>>,
+    arrivals: Arc<Arrivals>,
+}
+
+/// Handle to all rules of all tenants. Cheap to clone.
+#[derive(Clone)]
+pub struct Rules(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    interval: Duration,
+    query_offset: Duration,
+    tenants: RwLock<HashMap<TenantId, TenantRules>>,
+    tasks: TaskTracker,
+}
+
+impl Rules {
+    pub fn new(options: Options) -> Self {
+        let shared = Shared {
+            clock: options.clock,
+            evaluator: options.evaluator,
+            sink: options.sink,
+            surroundings: options.surroundings,
+            metrics: Metrics::default(),
+            listeners: RwLock::new(Vec::new()),
+            history: Mutex::new(VecDeque::new()),
+        };
+        Self(Arc::new(Inner {
+            shared: Arc::new(shared),
+            interval: options.interval,
+            query_offset: options.query_offset,
+            tenants: RwLock::new(HashMap::new()),
+            tasks: TaskTracker::new(),
+        }))
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.0.shared.metrics
+    }
+
+    /// Listeners added later do not hear what was said before, but each firing alert is repeated
+    /// every minute.
+    pub fn add_listener(&self, listener: Arc<dyn AlertListener>) {
+        self.0.shared.listeners.write().push(listener);
+    }
+
+    /// Replaces the rules of one tenant and starts them. Alerts of rules that stay as they are keep
+    /// their state; alerts of rules that go are resolved. Must be called within a tokio runtime.
+    pub fn load(&self, tenant: &TenantId, configs: Vec<RuleGroup>) {
+        let inner = &self.0;
+        let mut tenants = inner.tenants.write();
+        let old = tenants.remove(tenant).unwrap_or_default();
+        let (mut groups, mut watches) = (Vec::new(), Vec::new());
+        for config in configs {
+            let same = |g: &&Arc<Group>| g.config.name == config.name && g.config.file == config.file;
+            let before = old.groups.iter().find(same).map(|g| &**g);
+            let (wake, mut dirty) = (Arc::new(Notify::new()), Vec::new());
+            for rule in &config.rules {
+                let early = matches!(rule.kind, RuleKind::Alert { .. }) && grows_with_data(&rule.expr);
+                let mark = early.then(|| Dirty::new(wake.clone()));
+                if let Some(mark) = &mark {
+                    watches.push((selectors(&rule.expr), mark.clone()));
+                }
+                dirty.push(mark);
+            }
+            let interval = config.interval.unwrap_or(inner.interval);
+            let group = Group::new(tenant.clone(), config, interval, inner.query_offset, dirty, wake, before);
+            groups.push(Arc::new(group));
+        }
+        let now = inner.shared.clock.now();
+        for group in &old.groups {
+            group.retire(&inner.shared, now);
+        }
+        for group in &groups {
+            inner.tasks.spawn(run(group.clone(), inner.shared.clone()));
+        }
+        tenants.insert(tenant.clone(), TenantRules { groups, arrivals: Arc::new(Arrivals::new(watches)) });
+    }
+
+    /// In the order of the files.
+    pub fn groups(&self, tenant: &TenantId) -> Vec<GroupView> {
+        let groups = self.0.tenants.read().get(tenant).map(|t| t.groups.clone()).unwrap_or_default();
+        groups.iter().map(|g| g.view()).collect()
+    }
+
+    /// Pending and firing alerts.
+    pub fn alerts(&self, tenant: &TenantId) -> Vec<AlertView> {
+        let groups = self.groups(tenant);
+        groups.iter().flat_map(|g| g.rules.iter().flat_map(|r| r.alerts().to_vec())).collect()
+    }
+
+    /// Newest first.
+    pub fn history(&self, tenant: &TenantId, range: TimeRange, limit: usize) -> Vec<HistoryEntry> {
+        let history = self.0.shared.history.lock();
+        let wanted = history.iter().rev().filter(|e| e.tenant == *tenant && range.contains(e.at));
+        wanted.take(limit).cloned().collect()
+    }
+
+    /// Stops all groups; alerts stay as they are for listeners.
+    pub async fn shutdown(&self) {
+        for tenant in self.0.tenants.read().values() {
+            tenant.groups.iter().for_each(|g| g.cancel.cancel());
+        }
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}
+
+fn selectors(expr: &Expr) -> Vec<Vec<Matcher>> {
+    let mut found = Vec::new();
+    expr.walk(&mut |e| match &e.kind {
+        weir_promql::ExprKind::Vector(s) | weir_promql::ExprKind::Matrix(s, _) => found.push(s.matchers.clone()),
+        _ => {}
+    });
+    found
+}
+
+impl CommitListener for Rules {
+    fn on_commit(&self, tenant: &TenantId, commit: &Commit<'_>) {
+        let Commit::Metrics { series, .. } = commit else { return };
+        let arrivals = self.0.tenants.read().get(tenant).map(|t| t.arrivals.clone());
+        if let Some(arrivals) = arrivals {
+            arrivals.touch(series as &[Labels], self.0.shared.clock.now());
+        }
+    }
+}
+
+/// The life of one group.
+async fn run(group: Arc<Group>, shared: Arc<Shared>) {
+    let mut grid = group.next_grid_point(shared.clock.now());
+    loop {
+        let now = shared.clock.now();
+        let arrival = group.next_arrival();
+        let next = arrival.map_or(grid, |at| at.min(grid));
+        if next > now {
+            tokio::select! {
+                () = group.cancel.cancelled() => return,
+                () = tokio::time::sleep(next.since(now)) => {}
+                // Only a first touch wakes: at most once per evaluation.
+                () = group.wake.notified() => {}
+            }
+            continue;
+        }
+        if group.cancel.is_cancelled() {
+            return;
+        }
+        if grid <= now {
+            group.evaluate_grid(&shared, grid).await;
+            let next = group.next_grid_point(grid).max(group.next_grid_point(shared.clock.now()));
+            let missed = next.since(grid).as_millis() / group.interval.as_millis().max(1);
+            shared.metrics.missed.inc_by(u64::try_from(missed.saturating_sub(1)).unwrap_or(0));
+            grid = next;
+        } else {
+            group.evaluate_arrivals(&shared, now).await;
+        }
+    }
+}
