@@ -45,9 +45,7 @@ pub fn grows_with_data(expr: &Expr) -> bool {
             let both = grows_with_data(&b.lhs) && grows_with_data(&b.rhs);
             match b.op {
                 BinaryOp::Gt | BinaryOp::Ge => both && !b.return_bool && number(&b.rhs),
-                BinaryOp::Eq | BinaryOp::Ne => {
-                    both && !b.return_bool && number(&b.rhs) && !aggregates(&b.lhs)
-                }
+                BinaryOp::Eq | BinaryOp::Ne => both && !b.return_bool && number(&b.rhs) && !aggregates(&b.lhs),
                 BinaryOp::Mul | BinaryOp::Div => both && (number(&b.rhs) || (number(&b.lhs) && b.op == BinaryOp::Mul)),
                 BinaryOp::Add | BinaryOp::Sub => both && number(&b.rhs),
                 BinaryOp::And | BinaryOp::Or => both,
@@ -60,9 +58,28 @@ pub fn grows_with_data(expr: &Expr) -> bool {
 
 /// Functions of single series, or of the buckets of one histogram, which arrive together.
 const FUNCTIONS: [&str; 22] = [
-    "rate", "irate", "increase", "delta", "idelta", "max_over_time", "sum_over_time", "last_over_time",
-    "present_over_time", "quantile_over_time", "avg_over_time", "abs", "ceil", "floor", "round", "clamp", "clamp_min",
-    "clamp_max", "label_replace", "label_join", "histogram_quantile", "timestamp",
+    "rate",
+    "irate",
+    "increase",
+    "delta",
+    "idelta",
+    "max_over_time",
+    "sum_over_time",
+    "last_over_time",
+    "present_over_time",
+    "quantile_over_time",
+    "avg_over_time",
+    "abs",
+    "ceil",
+    "floor",
+    "round",
+    "clamp",
+    "clamp_min",
+    "clamp_max",
+    "label_replace",
+    "label_join",
+    "histogram_quantile",
+    "timestamp",
 ];
 
 fn aggregates(expr: &Expr) -> bool {

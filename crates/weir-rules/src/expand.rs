@@ -80,12 +80,8 @@ pub fn expand(
         ("ExternalURL", Value::from(&*surroundings.external_url)),
         ("Value", Value::Float(element.1)),
     ]);
-    let env = Env {
-        answers: answers.clone(),
-        asked: Mutex::new(None),
-        at,
-        external_url: surroundings.external_url.clone(),
-    };
+    let env =
+        Env { answers: answers.clone(), asked: Mutex::new(None), at, external_url: surroundings.external_url.clone() };
     let result = TEMPLATES.render_with(&template, &data, &env);
     let asked = env.asked.into_inner().unwrap_or_else(PoisonError::into_inner);
     match (result, asked) {
@@ -186,7 +182,9 @@ fn member(value: &Value, name: &str) -> Value {
 
 fn strip_port(host: &str) -> String {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) => {
+        Some((name, port))
+            if port.bytes().all(|b| b.is_ascii_digit()) && (!name.contains(':') || name.ends_with(']')) =>
+        {
             name.trim_start_matches('[').trim_end_matches(']').to_owned()
         }
         _ => host.to_owned(),
@@ -238,17 +236,30 @@ mod tests {
             (Labels::from_pairs([("instance", "a"), ("__value__", "s")]), 1.0),
         ];
         let answers = Answers::from([("up".to_owned(), answer), ("none".to_owned(), Vec::new())]);
-        let check = |text: &str, want: &str| assert_eq!(run(text, &answers), Expansion::Done(want.to_owned()), "{text}");
+        let check =
+            |text: &str, want: &str| assert_eq!(run(text, &answers), Expansion::Done(want.to_owned()), "{text}");
         check("plain", "plain");
         check("{{ $labels.instance }} {{ $value }} {{ .Value | humanizePercentage }}", "db-1.eu:9100 0.25 25%");
-        check("{{ $labels.nope }}|{{ $externalLabels.dc }} {{ $externalURL }} {{ externalURL }} {{ pathPrefix }}", "|x http://w/p http://w/p /p");
+        check(
+            "{{ $labels.nope }}|{{ $externalLabels.dc }} {{ $externalURL }} {{ externalURL }} {{ pathPrefix }}",
+            "|x http://w/p http://w/p /p",
+        );
         check("{{ query \"up\" | first | value }}", "2");
         check("{{ with query \"none\" }}x{{ else }}nothing{{ end }}", "nothing");
-        check("{{ range query \"up\" | sortByLabel \"instance\" }}{{ .Labels.instance }}={{ .Value }};{{ end }}", "a=1;b=2;");
+        check(
+            "{{ range query \"up\" | sortByLabel \"instance\" }}{{ .Labels.instance }}={{ .Value }};{{ end }}",
+            "a=1;b=2;",
+        );
         check("{{ query \"up\" | first | label \"instance\" }}", "b");
         check("{{ (index (query \"up\") 1) | strvalue }}", "s");
-        check("{{ define \"x\" }}{{ .arg0 }}-{{ .arg1 }}{{ end }}{{ template \"x\" (args 1 \"b\") }} {{ tmpl \"x\" (args 3 4) }}", "1-b 3-4");
-        check("{{ stripPort \"a:80\" }} {{ stripPort \"[::1]:80\" }} {{ stripDomain \"a.b.c:80\" }} {{ stripDomain \"10.0.0.1\" }}", "a ::1 a:80 10.0.0.1");
+        check(
+            "{{ define \"x\" }}{{ .arg0 }}-{{ .arg1 }}{{ end }}{{ template \"x\" (args 1 \"b\") }} {{ tmpl \"x\" (args 3 4) }}",
+            "1-b 3-4",
+        );
+        check(
+            "{{ stripPort \"a:80\" }} {{ stripPort \"[::1]:80\" }} {{ stripDomain \"a.b.c:80\" }} {{ stripDomain \"10.0.0.1\" }}",
+            "a ::1 a:80 10.0.0.1",
+        );
         check("{{ graphLink \"up == 1\" }}", "/graph?g0.expr=up+%3D%3D+1&g0.tab=0");
         check("{{ parseDuration \"1h30m\" }} {{ now }} {{ toTime 0.5 }}", "5400 1.5 1970-01-01 00:00:00.5 +0000 UTC");
         check("{{ $value | printf \"%.1f\" }}", "0.2");
@@ -258,6 +269,9 @@ mod tests {
     fn an_unknown_answer_is_asked_for_and_failures_are_told() {
         assert_eq!(run("{{ query \"x\" | first | value }}", &Answers::new()), Expansion::Needs("x".into()));
         let failed = run("{{ index $labels 1 2 }}", &Answers::new());
-        assert!(matches!(&failed, Expansion::Failed(e) if e.starts_with("template: t:1: error calling index")), "{failed:?}");
+        assert!(
+            matches!(&failed, Expansion::Failed(e) if e.starts_with("template: t:1: error calling index")),
+            "{failed:?}"
+        );
     }
 }

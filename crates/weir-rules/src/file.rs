@@ -260,9 +260,7 @@ impl Check<'_> {
 
     fn duration(&mut self, key: &str, raw: Option<Spanned<String>>) -> Option<Duration> {
         let raw = raw?;
-        parse_prometheus_duration(&raw.value)
-            .map_err(|e| self.fail(raw.referenced.line(), format!("{key}: {e}")))
-            .ok()
+        parse_prometheus_duration(&raw.value).map_err(|e| self.fail(raw.referenced.line(), format!("{key}: {e}"))).ok()
     }
 
     fn group(&mut self, raw: RawGroup) -> RuleGroup {

@@ -21,9 +21,14 @@ pub const RESEND_DELAY: Duration = Duration::from_secs(60);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AlertState {
     Inactive,
-    Pending { since: Timestamp },
+    Pending {
+        since: Timestamp,
+    },
     /// `absent_since`: the expression does not hold any more, `keep_firing_for` runs from here.
-    Firing { since: Timestamp, absent_since: Option<Timestamp> },
+    Firing {
+        since: Timestamp,
+        absent_since: Option<Timestamp>,
+    },
 }
 
 /// Durations of one rule.

@@ -14,7 +14,11 @@ fn the_grid_moves_states_as_upstream_does() {
     let at = |s: i64| Timestamp(s * S);
     let firing = |since, absent: Option<i64>| Firing { since: at(since), absent_since: absent.map(at) };
     let check = |state: AlertState, active, hold, keep, now, want: AlertState| {
-        assert_eq!(state.step(active, timing(hold, keep), at(now)), want, "{state:?} {active} for {hold} keep {keep} at {now}");
+        assert_eq!(
+            state.step(active, timing(hold, keep), at(now)),
+            want,
+            "{state:?} {active} for {hold} keep {keep} at {now}"
+        );
     };
     check(Inactive, false, 0, 0, 10, Inactive);
     check(Inactive, true, 0, 0, 10, firing(10, None));
@@ -86,7 +90,10 @@ fn series_follow_the_grid_alone() {
     assert_eq!(machine.series(), []);
     machine.on_grid(Timestamp(15 * S), found(1)).unwrap();
     let shown: Vec<String> = machine.series().iter().map(|(l, v)| format!("{l} {v}")).collect();
-    assert_eq!(shown, [r#"ALERTS{alertname="A", alertstate="pending", i="0"} 1"#, r#"ALERTS_FOR_STATE{alertname="A", i="0"} 15"#]);
+    assert_eq!(
+        shown,
+        [r#"ALERTS{alertname="A", alertstate="pending", i="0"} 1"#, r#"ALERTS_FOR_STATE{alertname="A", i="0"} 15"#]
+    );
 }
 
 #[test]
