@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Router;
 use prometheus_client::registry::Registry;
+use weir_diagnose::{Graph, Incidents};
 use weir_ingest::Ingest;
 use weir_model::source::{LogSource, MetricSource, SpanSource};
 use weir_model::usage::Usage;
 use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed};
 
-use crate::{changes, diagnose, page, push, self_metrics};
+use crate::{changes, diagnose, incidents, map, page, push, self_metrics};
 
 /// Handles to everything that answers requests. Built once by the binary.
 pub struct App {
@@ -25,6 +26,9 @@ pub struct App {
     /// The way in for every signal; senders and entities hang on it.
     pub ingest: Arc<Ingest>,
     pub usage: Arc<Usage>,
+    /// Who calls whom, learned from the feed.
+    pub graph: Arc<Graph>,
+    pub incidents: Incidents,
     /// What weir measures of itself.
     pub registry: Arc<Registry>,
     /// Base of every link that leaves the program, without a slash at the end.
@@ -36,6 +40,8 @@ pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .merge(diagnose::router())
         .merge(changes::router())
+        .merge(incidents::router())
+        .merge(map::router())
         .merge(self_metrics::router())
         .merge(page::router())
         .merge(push::router())

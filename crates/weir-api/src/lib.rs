@@ -6,6 +6,8 @@
 mod app;
 mod changes;
 mod diagnose;
+mod incidents;
+mod map;
 mod page;
 mod push;
 mod self_metrics;

@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use weir_api::App;
+use weir_diagnose::{DiagnoseMetrics, Graph, IncidentOptions, Incidents, Sources};
 use weir_events::{ChangeLog, MemLogs, MemSpans};
 use weir_ingest::{Ingest, IngestOptions, Limits};
 use weir_model::entity::{Aliases, EntityTable};
@@ -74,7 +75,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
 
     let shutdown = CancellationToken::new();
     let limit_bytes = args.memory_limit.unwrap_or_else(memory::default_limit_bytes);
-    let app = build(limit_bytes, external_url);
+    let app = build(limit_bytes, external_url, &shutdown);
 
     tracing::info!(limit_mib = limit_bytes >> 20, "metrics, logs and traces are kept in memory, lost on restart");
     announce(&own_url, &listeners)?;
@@ -95,13 +96,14 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
 }
 
 /// Stores and services, connected. The one place that knows all of them.
-fn build(limit_bytes: u64, external_url: String) -> Arc<App> {
+fn build(limit_bytes: u64, external_url: String, shutdown: &CancellationToken) -> Arc<App> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let root = Budget::root(limit_bytes);
     let part = |name: &str, percent: u64| root.child(name, limit_bytes / 100 * percent);
     let metrics = Arc::new(MemMetrics::new(&part("metrics", 30)));
     let logs = Arc::new(MemLogs::new(&part("logs", 25)));
     let spans = Arc::new(MemSpans::new(&part("traces", 25)));
+    let query_budget = part("queries", 17);
     let changes = Arc::new(ChangeLog::default());
     // Every component adds its own; the prefix stands in each name.
     let mut registry = Registry::default();
@@ -118,9 +120,28 @@ fn build(limit_bytes: u64, external_url: String) -> Arc<App> {
         limits: Limits::default(),
     }));
     ingest.metrics().register(&mut registry);
+    let graph = Arc::new(Graph::new(part("graph", 3), Aliases::default()));
+    feed.subscribe(graph.clone());
+    let diagnose_metrics = DiagnoseMetrics::default();
+    diagnose_metrics.register(&mut registry);
+    let (incidents, incident_runner) = Incidents::new(IncidentOptions {
+        clock: clock.clone(),
+        sources: Sources {
+            metrics: metrics.clone(),
+            logs: logs.clone(),
+            spans: spans.clone(),
+            changes: changes.clone(),
+        },
+        budget: query_budget.child("diagnose", query_budget.limit_bytes()),
+        graph: graph.clone(),
+        aliases: Aliases::default(),
+        external_url: external_url.clone(),
+        metrics: diagnose_metrics,
+    });
+    tokio::spawn(incident_runner.run(shutdown.clone()));
     Arc::new(App {
         clock,
-        query_budget: part("queries", 20),
+        query_budget,
         metrics,
         logs,
         spans,
@@ -129,6 +150,8 @@ fn build(limit_bytes: u64, external_url: String) -> Arc<App> {
         feed,
         ingest,
         usage,
+        graph,
+        incidents,
         registry: Arc::new(registry),
         external_url,
     })

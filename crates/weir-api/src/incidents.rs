@@ -1,0 +1,104 @@
+//! `GET /api/weir/v1/incidents` and `/incidents/{id}`.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Query, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use weir_diagnose::{Incident, IncidentAlert, IncidentState, narrative};
+use weir_model::TimeRange;
+
+use crate::App;
+use crate::changes;
+use crate::diagnose::ApiError;
+use crate::tenant::Tenant;
+
+const LIMIT_MAX: usize = 500;
+
+pub fn router() -> Router<Arc<App>> {
+    Router::new().route("/api/weir/v1/incidents", get(list)).route("/api/weir/v1/incidents/{id}", get(one))
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    limit: Option<usize>,
+    state: Option<String>,
+}
+
+async fn list(
+    State(app): State<Arc<App>>,
+    Tenant(tenant): Tenant,
+    Query(query): Query<ListQuery>,
+) -> Result<Json<Value>, ApiError> {
+    use IncidentState::{Firing, Pending, Resolved};
+    let state = match query.state.as_deref() {
+        None | Some("") => None,
+        Some(text) => match [Pending, Firing, Resolved].into_iter().find(|s| s.as_str() == text) {
+            Some(state) => Some(state),
+            None => return Err(ApiError::bad_request(format!("`state`: `{text}` is not pending, firing or resolved"))),
+        },
+    };
+    let found = app.incidents.list(&tenant, state, query.limit.unwrap_or(100).min(LIMIT_MAX));
+    let incidents: Vec<Value> = found.iter().map(|i| to_json(i, 1)).collect();
+    Ok(Json(json!({ "incidents": incidents })))
+}
+
+async fn one(
+    State(app): State<Arc<App>>,
+    Tenant(tenant): Tenant,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let found = app.incidents.get(&tenant, &id);
+    let incident =
+        found.ok_or_else(|| ApiError::not_found(format!("no incident `{id}`, and none with such an alert")))?;
+    Ok(Json(to_json(&incident, usize::MAX)))
+}
+
+fn range(range: TimeRange) -> Value {
+    json!({ "start": range.start.rfc3339(), "end": range.end.rfc3339() })
+}
+
+fn alert(alert: &IncidentAlert) -> Value {
+    json!({
+        "fingerprint": alert.fingerprint,
+        "labels": alert.labels,
+        "annotations": alert.annotations,
+        "phase": alert.phase,
+        "active_at": alert.active_at.rfc3339(),
+        "value": if alert.value.is_finite() { json!(alert.value) } else { json!(alert.value.to_string()) },
+        "expr": &*alert.expr,
+    })
+}
+
+fn to_json(incident: &Incident, causes_max: usize) -> Value {
+    let diagnosis = &incident.diagnosis;
+    let mut value = json!({
+        "id": incident.id,
+        "state": incident.state().as_str(),
+        "title": narrative::title(incident),
+        "summary": narrative::summary(incident),
+        "known": diagnosis.known,
+        "confidence": diagnosis.confidence,
+        "since": incident.since().rfc3339(),
+        "opened_at": incident.opened_at.rfc3339(),
+        "window": range(incident.window),
+        "baseline": range(incident.baseline),
+        "alerts": incident.alerts.iter().map(alert).collect::<Vec<_>>(),
+        "causes": diagnosis.causes.iter().take(causes_max).collect::<Vec<_>>(),
+        "changes": diagnosis.changes.iter().map(changes::to_json).collect::<Vec<_>>(),
+        "impact": narrative::impact(incident),
+        "affected": diagnosis.affected.iter().map(|s| format!("service:{s}")).collect::<Vec<_>>(),
+        "timeline": incident.timeline.iter().map(|e| json!({
+            "at": e.at.rfc3339(), "kind": e.kind, "text": e.text,
+        })).collect::<Vec<_>>(),
+        "ruled_out": diagnosis.ruled_out,
+    });
+    for (name, at) in [("fired_at", incident.fired_at), ("resolved_at", incident.resolved_at)] {
+        if let Some(at) = at {
+            value[name] = at.rfc3339().into();
+        }
+    }
+    value
+}
