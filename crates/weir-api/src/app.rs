@@ -10,7 +10,8 @@ use weir_model::source::{LogSource, MetricSource, SpanSource};
 use weir_model::usage::Usage;
 use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed};
 
-use crate::{changes, diagnose, incidents, map, page, push, self_metrics};
+use crate::stores::Stores;
+use crate::{changes, diagnose, incidents, loki, map, page, push, self_metrics};
 
 /// Handles to everything that answers requests. Built once by the binary.
 pub struct App {
@@ -37,6 +38,7 @@ pub struct App {
 
 /// Every surface, one line each.
 pub fn router(app: Arc<App>) -> Router {
+    let stores = Stores::of(&app);
     Router::new()
         .merge(diagnose::router())
         .merge(changes::router())
@@ -45,5 +47,6 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(self_metrics::router())
         .merge(page::router())
         .merge(push::router())
+        .merge(loki::router(&stores))
         .with_state(app)
 }
