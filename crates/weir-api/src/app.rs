@@ -6,12 +6,12 @@ use axum::Router;
 use prometheus_client::registry::Registry;
 use weir_diagnose::{Graph, Incidents};
 use weir_ingest::Ingest;
+use weir_kafka::LagHandle;
 use weir_model::source::{LogSource, MetricSource, SpanSource};
 use weir_model::usage::Usage;
 use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed};
 
-use crate::stores::Stores;
-use crate::{changes, diagnose, incidents, loki, map, page, push, self_metrics};
+use crate::{changes, diagnose, incidents, lag, map, page, push, self_metrics};
 
 /// Handles to everything that answers requests. Built once by the binary.
 pub struct App {
@@ -30,6 +30,8 @@ pub struct App {
     /// Who calls whom, learned from the feed.
     pub graph: Arc<Graph>,
     pub incidents: Incidents,
+    /// Consumer lag of the Kafka clusters that are polled.
+    pub lag: LagHandle,
     /// What weir measures of itself.
     pub registry: Arc<Registry>,
     /// Base of every link that leaves the program, without a slash at the end.
@@ -38,15 +40,14 @@ pub struct App {
 
 /// Every surface, one line each.
 pub fn router(app: Arc<App>) -> Router {
-    let stores = Stores::of(&app);
     Router::new()
         .merge(diagnose::router())
         .merge(changes::router())
         .merge(incidents::router())
+        .merge(lag::router())
         .merge(map::router())
         .merge(self_metrics::router())
         .merge(page::router())
         .merge(push::router())
-        .merge(loki::router(&stores))
         .with_state(app)
 }

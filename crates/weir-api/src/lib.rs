@@ -7,12 +7,11 @@ mod app;
 mod changes;
 mod diagnose;
 mod incidents;
-mod loki;
+mod lag;
 mod map;
 mod page;
 mod push;
 mod self_metrics;
-mod stores;
 pub mod tenant;
 
 pub use app::{App, router};

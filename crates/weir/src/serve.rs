@@ -13,9 +13,10 @@ use weir_api::App;
 use weir_diagnose::{DiagnoseMetrics, Graph, IncidentOptions, Incidents, Sources};
 use weir_events::{ChangeLog, MemLogs, MemSpans};
 use weir_ingest::{Ingest, IngestOptions, Limits};
+use weir_kafka::{ClusterOptions, LagOptions, LagPoller};
 use weir_model::entity::{Aliases, EntityTable};
 use weir_model::usage::Usage;
-use weir_model::{Budget, Clock, CommitFeed, SystemClock};
+use weir_model::{Budget, Clock, CommitFeed, SystemClock, TenantId};
 use weir_tsdb::MemMetrics;
 
 use crate::listen::{self, Protection};
@@ -42,6 +43,9 @@ pub struct ServeArgs {
     /// Listen off loopback without TLS and authentication.
     #[arg(long)]
     insecure_open: bool,
+    /// A Kafka cluster whose consumer lag is polled, as name=host:port[,host:port]; may be repeated.
+    #[arg(long, value_name = "NAME=BROKERS")]
+    kafka: Vec<ClusterOptions>,
     /// Memory for what is stored and queried, such as 2GiB; 60 % of what there is by default.
     #[arg(long, value_parser = memory::parse_bytes)]
     memory_limit: Option<u64>,
@@ -75,7 +79,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
 
     let shutdown = CancellationToken::new();
     let limit_bytes = args.memory_limit.unwrap_or_else(memory::default_limit_bytes);
-    let app = build(limit_bytes, external_url, &shutdown);
+    let app = build(limit_bytes, external_url, args.kafka, &shutdown);
 
     tracing::info!(limit_mib = limit_bytes >> 20, "metrics, logs and traces are kept in memory, lost on restart");
     announce(&own_url, &listeners)?;
@@ -96,7 +100,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
 }
 
 /// Stores and services, connected. The one place that knows all of them.
-fn build(limit_bytes: u64, external_url: String, shutdown: &CancellationToken) -> Arc<App> {
+fn build(limit_bytes: u64, external_url: String, kafka: Vec<ClusterOptions>, shutdown: &CancellationToken) -> Arc<App> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let root = Budget::root(limit_bytes);
     let part = |name: &str, percent: u64| root.child(name, limit_bytes / 100 * percent);
@@ -120,7 +124,7 @@ fn build(limit_bytes: u64, external_url: String, shutdown: &CancellationToken) -
         limits: Limits::default(),
     }));
     ingest.metrics().register(&mut registry);
-    let graph = Arc::new(Graph::new(part("graph", 3), Aliases::default()));
+    let graph = Arc::new(Graph::new(part("graph", 2), Aliases::default()));
     feed.subscribe(graph.clone());
     let diagnose_metrics = DiagnoseMetrics::default();
     diagnose_metrics.register(&mut registry);
@@ -139,6 +143,12 @@ fn build(limit_bytes: u64, external_url: String, shutdown: &CancellationToken) -
         metrics: diagnose_metrics,
     });
     tokio::spawn(incident_runner.run(shutdown.clone()));
+    let lag_options = LagOptions { clusters: kafka, tenant: TenantId::anonymous(), budget: part("lag", 1) };
+    let poller = LagPoller::new(lag_options, ingest.clone(), clock.clone());
+    poller.metrics().register(&mut registry);
+    feed.subscribe(poller.observer());
+    let lag = poller.handle();
+    tokio::spawn(poller.run(shutdown.clone()));
     Arc::new(App {
         clock,
         query_budget,
@@ -152,6 +162,7 @@ fn build(limit_bytes: u64, external_url: String, shutdown: &CancellationToken) -
         usage,
         graph,
         incidents,
+        lag,
         registry: Arc::new(registry),
         external_url,
     })
