@@ -9,9 +9,9 @@ use weir_ingest::Ingest;
 use weir_kafka::LagHandle;
 use weir_model::source::{LogSource, MetricSource, SpanSource};
 use weir_model::usage::Usage;
-use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed};
+use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed, Timestamp};
 
-use crate::{changes, diagnose, incidents, lag, map, page, push, self_metrics};
+use crate::{changes, data_in, diagnose, incidents, lag, map, page, push, self_metrics};
 
 /// Handles to everything that answers requests. Built once by the binary.
 pub struct App {
@@ -36,6 +36,11 @@ pub struct App {
     pub registry: Arc<Registry>,
     /// Base of every link that leaves the program, without a slash at the end.
     pub external_url: String,
+    /// The accounts that `/status` shows.
+    pub budgets: Vec<Budget>,
+    pub started_at: Timestamp,
+    /// Whether a demo pipeline runs beside this server.
+    pub is_demo: bool,
 }
 
 /// Every surface, one line each.
@@ -49,5 +54,6 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(self_metrics::router())
         .merge(page::router())
         .merge(push::router())
+        .merge(data_in::router())
         .with_state(app)
 }

@@ -5,6 +5,7 @@
 
 mod app;
 mod changes;
+mod data_in;
 mod diagnose;
 mod incidents;
 mod lag;

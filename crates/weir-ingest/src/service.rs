@@ -75,6 +75,9 @@ impl Ingest {
     pub fn entities(&self) -> &Arc<EntityTable> {
         &self.to.entities
     }
+    pub fn aliases(&self) -> &Aliases {
+        &self.to.aliases
+    }
     pub fn metrics(&self) -> &IngestMetrics {
         &self.own
     }

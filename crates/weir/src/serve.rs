@@ -104,10 +104,11 @@ fn build(limit_bytes: u64, external_url: String, kafka: Vec<ClusterOptions>, shu
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let root = Budget::root(limit_bytes);
     let part = |name: &str, percent: u64| root.child(name, limit_bytes / 100 * percent);
-    let metrics = Arc::new(MemMetrics::new(&part("metrics", 30)));
-    let logs = Arc::new(MemLogs::new(&part("logs", 25)));
-    let spans = Arc::new(MemSpans::new(&part("traces", 25)));
-    let query_budget = part("queries", 17);
+    let parts = [part("metrics", 30), part("logs", 25), part("traces", 25), part("queries", 17), part("graph", 2), part("lag", 1)];
+    let [metrics, logs, spans, query_budget, graph, lag] = &parts;
+    let metrics = Arc::new(MemMetrics::new(metrics));
+    let logs = Arc::new(MemLogs::new(logs));
+    let spans = Arc::new(MemSpans::new(spans));
     let changes = Arc::new(ChangeLog::default());
     // Every component adds its own; the prefix stands in each name.
     let mut registry = Registry::default();
@@ -124,7 +125,7 @@ fn build(limit_bytes: u64, external_url: String, kafka: Vec<ClusterOptions>, shu
         limits: Limits::default(),
     }));
     ingest.metrics().register(&mut registry);
-    let graph = Arc::new(Graph::new(part("graph", 2), Aliases::default()));
+    let graph = Arc::new(Graph::new(graph.clone(), Aliases::default()));
     feed.subscribe(graph.clone());
     let diagnose_metrics = DiagnoseMetrics::default();
     diagnose_metrics.register(&mut registry);
@@ -143,15 +144,18 @@ fn build(limit_bytes: u64, external_url: String, kafka: Vec<ClusterOptions>, shu
         metrics: diagnose_metrics,
     });
     tokio::spawn(incident_runner.run(shutdown.clone()));
-    let lag_options = LagOptions { clusters: kafka, tenant: TenantId::anonymous(), budget: part("lag", 1) };
+    let lag_options = LagOptions { clusters: kafka, tenant: TenantId::anonymous(), budget: lag.clone() };
     let poller = LagPoller::new(lag_options, ingest.clone(), clock.clone());
     poller.metrics().register(&mut registry);
     feed.subscribe(poller.observer());
     let lag = poller.handle();
     tokio::spawn(poller.run(shutdown.clone()));
     Arc::new(App {
+        started_at: clock.now(),
         clock,
-        query_budget,
+        query_budget: query_budget.clone(),
+        budgets: std::iter::once(root).chain(parts).collect(),
+        is_demo: false,
         metrics,
         logs,
         spans,
