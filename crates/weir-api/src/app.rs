@@ -5,13 +5,14 @@ use std::sync::Arc;
 use axum::Router;
 use prometheus_client::registry::Registry;
 use weir_diagnose::{Graph, Incidents};
+use tower_http::compression::CompressionLayer;
 use weir_ingest::Ingest;
 use weir_kafka::LagHandle;
 use weir_model::source::{LogSource, MetricSource, SpanSource};
 use weir_model::usage::Usage;
 use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed, Timestamp};
 
-use crate::{changes, data_in, diagnose, incidents, lag, map, page, push, self_metrics};
+use crate::{changes, cors, data_in, diagnose, incidents, lag, map, page, prometheus, push, self_metrics};
 
 /// Handles to everything that answers requests. Built once by the binary.
 pub struct App {
@@ -45,7 +46,14 @@ pub struct App {
 
 /// Every surface, one line each.
 pub fn router(app: Arc<App>) -> Router {
+    let prometheus = prometheus::Prometheus::new(
+        app.clock.clone(),
+        app.metrics.clone(),
+        app.query_budget.clone(),
+        app.external_url.clone(),
+    );
     Router::new()
+        .merge(prometheus::router(Arc::new(prometheus)))
         .merge(diagnose::router())
         .merge(changes::router())
         .merge(incidents::router())
@@ -55,5 +63,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(page::router())
         .merge(push::router())
         .merge(data_in::router())
+        .layer(CompressionLayer::new())
+        .layer(axum::middleware::from_fn(cors::allow))
         .with_state(app)
 }

@@ -6,11 +6,13 @@
 mod app;
 mod changes;
 mod data_in;
+mod cors;
 mod diagnose;
 mod incidents;
 mod lag;
 mod map;
 mod page;
+pub mod prometheus;
 mod push;
 mod self_metrics;
 pub mod tenant;

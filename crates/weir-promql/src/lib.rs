@@ -28,6 +28,7 @@ mod function;
 mod number;
 mod parse;
 mod plan;
+mod pretty;
 mod result;
 #[cfg(test)]
 mod testing;
@@ -41,4 +42,5 @@ pub use function::{ALL as FUNCTIONS, Function};
 pub use number::{format_duration, format_value, parse_duration};
 pub use parse::{ParseError, parse, parse_selector};
 pub use plan::{SelectorRef, selectors};
+pub use pretty::pretty;
 pub use result::{QueryError, QueryResult, Stats, Value, VectorSample};

@@ -1,0 +1,247 @@
+//! The envelope around every answer, and numbers as Prometheus writes them.
+
+use std::io::Write as _;
+
+use axum::body::Body;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use weir_model::source::{ReadError, SeriesData};
+use weir_model::{Sample, Timestamp};
+use weir_promql::{QueryError, Stats, Value, VectorSample, format_value};
+
+/// Most warnings, and most infos, that an answer shows.
+const NOTES_MAX: usize = 10;
+
+/// An error with the status and `errorType` that its kind has upstream.
+#[derive(Debug)]
+pub(super) enum ApiError {
+    BadData(String),
+    Execution(String),
+    Timeout(String),
+    Canceled(String),
+    Internal(String),
+}
+
+impl ApiError {
+    pub fn param(name: &str, cause: impl std::fmt::Display) -> Self {
+        Self::BadData(format!("invalid parameter \"{name}\": {cause}"))
+    }
+}
+
+impl From<QueryError> for ApiError {
+    fn from(error: QueryError) -> Self {
+        let text = error.to_string();
+        match error {
+            QueryError::Bad(_) => Self::BadData(text),
+            QueryError::Execution(_) | QueryError::TooManySamples | QueryError::Budget(_) => Self::Execution(text),
+            QueryError::Timeout => Self::Timeout(text),
+            QueryError::Cancelled => Self::Canceled(text),
+            QueryError::Storage(_) => Self::Internal(text),
+        }
+    }
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> Self {
+        QueryError::from(error).into()
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let client_left = StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST);
+        let (status, kind, text) = match self {
+            Self::BadData(text) => (StatusCode::BAD_REQUEST, "bad_data", text),
+            Self::Execution(text) => (StatusCode::UNPROCESSABLE_ENTITY, "execution", text),
+            Self::Timeout(text) => (StatusCode::SERVICE_UNAVAILABLE, "timeout", text),
+            Self::Canceled(text) => (client_left, "canceled", text),
+            Self::Internal(text) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", text),
+        };
+        let body = serde_json::json!({ "status": "error", "errorType": kind, "error": text });
+        json_response(status, body.to_string().into_bytes())
+    }
+}
+
+fn json_response(status: StatusCode, body: Vec<u8>) -> Response {
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+    response
+}
+
+/// `data` of a success, with what the answer has to say about it.
+#[derive(Default)]
+pub(super) struct Notes {
+    pub warnings: Vec<String>,
+    pub infos: Vec<String>,
+}
+
+pub(super) fn success(data: &impl Serialize, notes: Notes) -> Result<Response, ApiError> {
+    let data = serde_json::to_vec(data).map_err(|e| ApiError::Internal(format!("cannot write the answer: {e}")))?;
+    Ok(json_response(StatusCode::OK, envelope(&data, notes)))
+}
+
+/// `data` is JSON already.
+pub(super) fn success_raw(data: &[u8], notes: Notes) -> Response {
+    json_response(StatusCode::OK, envelope(data, notes))
+}
+
+fn envelope(data: &[u8], notes: Notes) -> Vec<u8> {
+    let mut out = Vec::with_capacity(data.len() + 64);
+    out.extend_from_slice(b"{\"status\":\"success\",\"data\":");
+    out.extend_from_slice(data);
+    for (name, mut notes) in [("warnings", notes.warnings), ("infos", notes.infos)] {
+        if notes.is_empty() {
+            continue;
+        }
+        if notes.len() > NOTES_MAX {
+            let more = notes.len() - NOTES_MAX;
+            notes.truncate(NOTES_MAX);
+            notes.push(format!("{more} more {name} omitted"));
+        }
+        out.extend_from_slice(format!(",\"{name}\":{}", serde_json::Value::from(notes)).as_bytes());
+    }
+    out.push(b'}');
+    out
+}
+
+/// `{"resultType":…,"result":…,"stats":…}`. Written by hand: a matrix may hold millions of samples.
+pub(super) fn query_data(value: &Value, stats: Option<&QueryTimings>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    let kind = value.value_type().as_str();
+    out.extend_from_slice(format!("{{\"resultType\":\"{kind}\",\"result\":").as_bytes());
+    match value {
+        Value::Vector(samples) => write_list(&mut out, samples, |out, VectorSample { labels, at, value }| {
+            write_metric(out, labels);
+            out.extend_from_slice(b",\"value\":");
+            write_sample(out, *at, *value);
+            out.push(b'}');
+        }),
+        Value::Matrix(series) => write_list(&mut out, series, |out, SeriesData { labels, samples }| {
+            write_metric(out, labels);
+            out.extend_from_slice(b",\"values\":");
+            write_list(out, samples, |out, Sample { at, value }| write_sample(out, *at, *value));
+            out.push(b'}');
+        }),
+        Value::Scalar(sample) => write_sample(&mut out, sample.at, sample.value),
+        Value::String(at, text) => {
+            out.push(b'[');
+            write_timestamp(&mut out, *at);
+            out.push(b',');
+            write_text(&mut out, text);
+            out.push(b']');
+        }
+    }
+    if let Some(stats) = stats {
+        out.extend_from_slice(format!(",\"stats\":{}", stats.to_json()).as_bytes());
+    }
+    out.push(b'}');
+    out
+}
+
+fn write_list<T>(out: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u8>, &T)) {
+    out.push(b'[');
+    for (idx, item) in items.iter().enumerate() {
+        if idx > 0 {
+            out.push(b',');
+        }
+        write(out, item);
+    }
+    out.push(b']');
+}
+
+/// `{"metric":{…}`, left open.
+fn write_metric(out: &mut Vec<u8>, labels: &weir_model::Labels) {
+    out.extend_from_slice(b"{\"metric\":{");
+    for (idx, label) in labels.iter().enumerate() {
+        if idx > 0 {
+            out.push(b',');
+        }
+        write_text(out, &label.name);
+        out.push(b':');
+        write_text(out, &label.value);
+    }
+    out.push(b'}');
+}
+
+fn write_text(out: &mut Vec<u8>, text: &str) {
+    // Writing to a vector fails only where serialising a string could, which it cannot.
+    let _ = serde_json::to_writer(out, text);
+}
+
+fn write_sample(out: &mut Vec<u8>, at: Timestamp, value: f64) {
+    out.push(b'[');
+    write_timestamp(out, at);
+    out.extend_from_slice(b",\"");
+    if value.fract() == 0.0 && value.abs() < 1e15 && !(value == 0.0 && value.is_sign_negative()) {
+        let _ = write!(out, "{}", value as i64);
+    } else {
+        out.extend_from_slice(format_value(value).as_bytes());
+    }
+    out.extend_from_slice(b"\"]");
+}
+
+/// Seconds; three decimals, or none when whole.
+fn write_timestamp(out: &mut Vec<u8>, at: Timestamp) {
+    let (sign, ms) = (if at.0 < 0 { "-" } else { "" }, at.0.unsigned_abs());
+    let _ = write!(out, "{sign}{}", ms / 1000);
+    if !ms.is_multiple_of(1000) {
+        let _ = write!(out, ".{:03}", ms % 1000);
+    }
+}
+
+/// What `stats=` shows: seconds per phase, and samples.
+pub(super) struct QueryTimings {
+    pub preparation: f64,
+    pub queue: f64,
+    pub evaluation: f64,
+    pub stats: Stats,
+}
+
+impl QueryTimings {
+    fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "timings": {
+                "evalTotalTime": self.preparation + self.evaluation,
+                "resultSortTime": 0,
+                "queryPreparationTime": self.preparation,
+                "innerEvalTime": self.evaluation,
+                "execQueueTime": self.queue,
+                "execTotalTime": self.queue + self.preparation + self.evaluation,
+            },
+            "samples": {
+                "totalQueryableSamples": self.stats.samples_total,
+                "peakSamples": self.stats.samples_peak,
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_are_written_as_upstream_does() {
+        for (ms, value, want) in [
+            (1_435_781_451_781, 1.0, "[1435781451.781,\"1\"]"),
+            (1_435_781_451_000, 0.1, "[1435781451,\"0.1\"]"),
+            (1_500, -0.0, "[1.500,\"-0\"]"),
+            (-1, 1e21, "[-0.001,\"1e+21\"]"),
+            (0, f64::NAN, "[0,\"NaN\"]"),
+            (7, f64::INFINITY, "[0.007,\"+Inf\"]"),
+        ] {
+            let mut out = Vec::new();
+            write_sample(&mut out, Timestamp(ms), value);
+            assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn notes_beyond_ten_are_counted() {
+        let notes = Notes { warnings: (0..12).map(|n| n.to_string()).collect(), infos: Vec::new() };
+        let text = String::from_utf8(envelope(b"[]", notes)).unwrap();
+        assert!(text.ends_with("\"9\",\"2 more warnings omitted\"]}"), "{text}");
+    }
+}
