@@ -1,4 +1,4 @@
-import "@mantine/core/styles.css";
+import "./mantine.css";
 import "uplot/dist/uPlot.min.css";
 import "./app.css";
 

@@ -3,7 +3,7 @@ import { settings } from "./settings";
 
 test("settings carry address and tenant", () => {
   const plain = settings("http://127.0.0.1:9090", "anonymous");
-  expect(plain.find((one) => one.id === "otel")?.text).toContain("http://127.0.0.1:4318");
+  expect(plain.find((one) => one.id === "otel")?.text).toContain("OTLP_ENDPOINT=http://127.0.0.1:9090");
   expect(plain.every((one) => !one.text.includes("OrgID"))).toBe(true);
   const blue = settings("https://weir.example.org/", "blue");
   for (const one of blue) expect(one.text).toContain("blue");

@@ -19,12 +19,12 @@ export function settings(base: string, tenant: string): Setting[] {
     {
       id: "otel",
       title: "OpenTelemetry SDK",
-      note: "Environment variables that every OpenTelemetry SDK reads: metrics, logs and traces by OTLP. Port 4317 takes gRPC, 4318 HTTP.",
+      note: "Environment variables that every OpenTelemetry SDK reads: metrics, logs and traces by OTLP. The usual ports answer too: 4317 for gRPC, 4318 for HTTP.",
       text: [
         "export OTEL_SERVICE_NAME=my-service",
         "export OTEL_RESOURCE_ATTRIBUTES=service.version=1.0.0,service.namespace=my-namespace",
         "export OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
-        `export OTEL_EXPORTER_OTLP_ENDPOINT=${url.protocol}//${host}:4318`,
+        `export OTEL_EXPORTER_OTLP_ENDPOINT=${origin}`,
         ...(named ? [`export OTEL_EXPORTER_OTLP_HEADERS=X-Scope-OrgID=${tenant}`] : []),
       ].join("\n"),
     },
@@ -52,7 +52,7 @@ loki.write "weir" {
 
 otelcol.exporter.otlphttp "weir" {
   client {
-    endpoint = "${url.protocol}//${host}:4318"${named ? `\n    headers = { "X-Scope-OrgID" = "${tenant}" }` : ""}
+    endpoint = "${origin}"${named ? `\n    headers = { "X-Scope-OrgID" = "${tenant}" }` : ""}
   }
 }`,
     },

@@ -146,7 +146,7 @@ function options(
       }),
     ],
     hooks: {
-      draw: [(u) => drawMarks(u, live.current)],
+      draw: [(u) => drawMarks(u, live.current, unit)],
       setCursor: [(u) => onCursor(u.cursor.idx ?? null)],
       setSelect: [
         (u) => {
@@ -215,7 +215,14 @@ function nearest(u: uPlot, idx: number | null | undefined): number | undefined {
   return best;
 }
 
-function drawMarks(u: uPlot, { marks, threshold, range, dark }: { marks?: Mark[]; threshold?: number; range: Range; dark: boolean }) {
+interface Drawn {
+  marks?: Mark[];
+  threshold?: number;
+  range: Range;
+  dark: boolean;
+}
+
+function drawMarks(u: uPlot, { marks, threshold, range, dark }: Drawn, unit: string | undefined) {
   const { ctx, bbox } = u;
   ctx.save();
   ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
@@ -225,6 +232,8 @@ function drawMarks(u: uPlot, { marks, threshold, range, dark }: { marks?: Mark[]
     ctx.strokeStyle = TONES.bad;
     ctx.setLineDash([6 * devicePixelRatio, 4 * devicePixelRatio]);
     line(ctx, bbox.left, y, bbox.left + bbox.width, y);
+    ctx.textAlign = "left";
+    label(ctx, `threshold ${withUnit(threshold, unit)}`, bbox.left + 4 * devicePixelRatio, y - 4 * devicePixelRatio, TONES.bad, dark);
   }
   let side = 0;
   for (const mark of marks ?? []) {
@@ -233,13 +242,25 @@ function drawMarks(u: uPlot, { marks, threshold, range, dark }: { marks?: Mark[]
     ctx.strokeStyle = TONES[mark.tone];
     ctx.setLineDash(mark.tone === "info" ? [2 * devicePixelRatio, 3 * devicePixelRatio] : []);
     line(ctx, x, bbox.top, x, bbox.top + bbox.height);
-    ctx.fillStyle = dark ? "#e9ecef" : "#212529";
     const right = x + ctx.measureText(mark.label).width + 12 > bbox.left + bbox.width;
     ctx.textAlign = right ? "right" : "left";
-    ctx.fillText(mark.label, x + (right ? -5 : 5) * devicePixelRatio, bbox.top + (12 + 13 * side) * devicePixelRatio);
+    label(ctx, mark.label, x + (right ? -5 : 5) * devicePixelRatio, bbox.top + (12 + 13 * side) * devicePixelRatio, dark ? "#e9ecef" : "#212529", dark);
     side = (side + 1) % 3;
   }
   ctx.restore();
+}
+
+/** Text with a rim of the background, so that it is read over lines. */
+function label(ctx: CanvasRenderingContext2D, text: string, x: number, y: number, color: string, dark: boolean) {
+  ctx.setLineDash([]);
+  const width = ctx.lineWidth;
+  ctx.lineJoin = "round";
+  ctx.lineWidth = 4 * devicePixelRatio;
+  ctx.strokeStyle = dark ? "#1c2024" : "#ffffff";
+  ctx.strokeText(text, x, y);
+  ctx.lineWidth = width;
+  ctx.fillStyle = color;
+  ctx.fillText(text, x, y);
 }
 
 function line(ctx: CanvasRenderingContext2D, x1: number, y1: number, x2: number, y2: number) {

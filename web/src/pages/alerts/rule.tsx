@@ -32,7 +32,7 @@ export function RuleRow({ group, rule, now, open }: { group: RuleGroup; rule: Ru
         <Details group={group} rule={rule} />
       </details>
       {alerts.length > 0 && (
-        <ul className="rows active">
+        <ul className="rows active-alerts">
           {alerts.map((alert, i) => (
             <li key={`${alert.activeAt}${i}`}>
               <Tag tone={toneOfState(alert.state)}>{alert.state}</Tag>

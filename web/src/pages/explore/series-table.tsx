@@ -19,7 +19,7 @@ export function SeriesTable({ series, range }: { series: Series[]; range: Range 
   });
   return (
     <Panel title={`${series.length} series`}>
-      <div ref={scroller} className="virtual series-table">
+      <div ref={scroller} className="virtual series-table" style={{ height: Math.min(420, rows.getTotalSize() + 2) }}>
         <div style={{ height: rows.getTotalSize(), position: "relative" }}>
           {rows.getVirtualItems().map((item) => {
             const one = series[item.index];

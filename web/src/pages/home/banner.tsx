@@ -1,5 +1,5 @@
 import type { Incident } from "../../api/types";
-import { ago, parseIso } from "../../lib/time";
+import { ago, parseIso, span } from "../../lib/time";
 import { A } from "../../ui/link";
 import { Tag } from "../../ui/panel";
 
@@ -27,7 +27,7 @@ export function IncidentBanner({ incidents, now }: { incidents: Incident[]; now:
       <A to={`/incidents/${encodeURIComponent(worst.id)}`} className="banner-sentence">
         {worst.summary || worst.title}
       </A>
-      <span className="banner-since">since {ago(parseIso(worst.since) ?? now, now).replace(" ago", "")}</span>
+      <span className="banner-since">for {span(now - (parseIso(worst.since) ?? now))}</span>
       {open.length > 1 && <A to="/incidents">and {open.length - 1} more</A>}
     </div>
   );

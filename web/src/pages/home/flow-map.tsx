@@ -15,6 +15,7 @@ import {
   ReactFlowProvider,
   useReactFlow,
 } from "@xyflow/react";
+import { useElementSize } from "@mantine/hooks";
 import { useEffect, useMemo, useState } from "react";
 import type { MapEdge, MapNode, PipelineMap } from "../../api/types";
 import { entityPath, kindName } from "../../lib/entity";
@@ -29,6 +30,8 @@ import { layout, NODE_HEIGHT, NODE_WIDTH, type Places } from "./layout";
 type EntityNode = Node<{ of: MapNode }, "entity">;
 type FlowEdge = Edge<{ of: MapEdge }, "flow">;
 
+const FIT = { padding: 0.02, maxZoom: 1.1 };
+
 export default function FlowMap({ map }: { map: PipelineMap }) {
   return (
     <ReactFlowProvider>
@@ -41,6 +44,7 @@ function Drawing({ map }: { map: PipelineMap }) {
   const [places, setPlaces] = useState<Places>();
   const [error, setError] = useState<unknown>();
   const flow = useReactFlow();
+  const { ref, width } = useElementSize();
   const shape = topology(map);
   useEffect(() => {
     let current = true;
@@ -48,7 +52,6 @@ function Drawing({ map }: { map: PipelineMap }) {
       .then((found) => {
         if (!current) return;
         setPlaces(found);
-        requestAnimationFrame(() => flow.fitView({ padding: 0.06, maxZoom: 1.1 }));
       })
       .catch((cause: unknown) => current && setError(cause));
     return () => {
@@ -57,20 +60,27 @@ function Drawing({ map }: { map: PipelineMap }) {
     // Only a new shape moves the nodes; fresh numbers leave them where they are.
   }, [shape]);
 
+  // A new layout or another width: the whole drawing comes into view again.
+  useEffect(() => {
+    if (!places || width === 0) return;
+    const frame = requestAnimationFrame(() => flow.fitView(FIT));
+    return () => cancelAnimationFrame(frame);
+  }, [places, width]);
+
   const nodes = useMemo(() => map.nodes.map((node): EntityNode => entityNode(node, places)), [map, places]);
   const edges = useMemo(() => flowEdges(map), [map]);
 
   if (error) return <Failed what="the layout of the map" error={error} />;
   if (!places) return <Waiting what="the map" />;
   return (
-    <div className="flow" style={{ height: mapHeight(places) }}>
+    <div ref={ref} className="flow" style={{ height: mapHeight(places, width) }}>
       <ReactFlow
         nodes={nodes}
         edges={edges}
         nodeTypes={NODE_TYPES}
         edgeTypes={EDGE_TYPES}
         fitView
-        fitViewOptions={{ padding: 0.06, maxZoom: 1.1 }}
+        fitViewOptions={FIT}
         minZoom={0.2}
         maxZoom={1.8}
         nodesDraggable={false}
@@ -85,10 +95,12 @@ function Drawing({ map }: { map: PipelineMap }) {
   );
 }
 
-/** As high as the drawing needs, within what leaves room for the rest of the page. */
-function mapHeight(places: Places): number {
+/** As high as the drawing needs at this width, within what leaves room for the rest of the page. */
+function mapHeight(places: Places, width: number): number {
   const lowest = Math.max(...[...places.values()].map((p) => p.y + NODE_HEIGHT));
-  return Math.min(560, Math.max(250, lowest + 40));
+  const rightmost = Math.max(...[...places.values()].map((p) => p.x + NODE_WIDTH));
+  const scale = width > 0 ? Math.min(1.1, width / (rightmost * 1.04)) : 1;
+  return Math.min(520, Math.max(190, lowest * scale + 50));
 }
 
 const entityNode = (node: MapNode, places: Places | undefined): EntityNode => ({

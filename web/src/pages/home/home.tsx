@@ -24,10 +24,8 @@ export default function Home() {
           {(data) => <MapView map={data} />}
         </Load>
       </Panel>
-      <div className="home-side">
-        <Firing now={now} />
-        <Budgets at={range.to} />
-      </div>
+      <Firing now={now} />
+      <Budgets at={range.to} />
       <LiveCharts range={range} />
     </div>
   );

@@ -4,8 +4,8 @@ import workerUrl from "elkjs/lib/elk-worker.min.js?url";
 import type { PipelineMap } from "../../api/types";
 import { edgeId } from "../../lib/graph";
 
-export const NODE_WIDTH = 196;
-export const NODE_HEIGHT = 74;
+export const NODE_WIDTH = 172;
+export const NODE_HEIGHT = 70;
 
 export type Places = Map<string, { x: number; y: number }>;
 
@@ -20,7 +20,7 @@ export async function layout(map: PipelineMap): Promise<Places> {
       "elk.algorithm": "layered",
       "elk.direction": "RIGHT",
       "elk.spacing.nodeNode": "26",
-      "elk.layered.spacing.nodeNodeBetweenLayers": "84",
+      "elk.layered.spacing.nodeNodeBetweenLayers": "72",
       "elk.layered.nodePlacement.strategy": "NETWORK_SIMPLEX",
       "elk.layered.considerModelOrder.strategy": "NODES_AND_EDGES",
       "elk.separateConnectedComponents": "true",

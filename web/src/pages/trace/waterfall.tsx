@@ -3,7 +3,7 @@ import { useComputedColorScheme } from "@mantine/core";
 import { useWindowVirtualizer } from "@tanstack/react-virtual";
 import { useMemo, useRef, useState } from "react";
 import { seconds } from "../../lib/format";
-import { colorOfName } from "../../lib/palette";
+import { colorOf } from "../../lib/palette";
 import { criticalPath, factsOf, type Span, type Trace } from "../../lib/trace";
 
 interface WaterfallProps {
@@ -57,7 +57,7 @@ export function Waterfall({ trace, selected, find, onSelect }: WaterfallProps) {
               faded={words !== "" && !matches(span, words)}
               critical={critical.has(span.id)}
               closed={closed.has(span.id)}
-              color={colorOfName(span.service, dark)}
+              color={colorOf(trace.services.indexOf(span.service), dark)}
               onSelect={() => onSelect(span.id)}
               onToggle={() => toggle(span.id)}
             />
@@ -101,8 +101,14 @@ function Row({ span, trace, top, selected, faded, critical, closed, color, onSel
   const width = Math.max(0.15, (span.duration / whole) * 100);
   const broker = span.inBroker === undefined ? undefined : (span.inBroker / whole) * 100;
   const facts = factsOf(span);
-  // The label stands where there is room: right of the bar, else left of it.
-  const right = left + width < 72;
+  // The label stands where there is room: right of the bar, left of it, or on it.
+  const room = left + width < 70 ? "right" : left - (broker ?? 0) > 32 ? "left" : "on";
+  const place =
+    room === "right"
+      ? { left: `calc(${left + width}% + 6px)` }
+      : room === "left"
+        ? { right: `calc(${100 - left + (broker ?? 0)}% + 6px)` }
+        : { left: `calc(${left}% + 6px)`, maxWidth: `calc(${width}% - 10px)` };
   return (
     <div className={`span-row${selected ? " selected" : ""}${faded ? " faded" : ""}`} style={{ transform: `translateY(${top}px)` }}>
       <div className="span-name" style={{ paddingLeft: Math.min(span.depth, 14) * 13 }}>
@@ -127,7 +133,7 @@ function Row({ span, trace, top, selected, faded, critical, closed, color, onSel
         {span.events.map((event, i) => (
           <i key={`${event.at}${i}`} className="span-event" style={{ left: `${(event.at / whole) * 100}%` }} title={event.name} />
         ))}
-        <span className="span-label" style={right ? { left: `calc(${left + width}% + 6px)` } : { right: `calc(${100 - left + (broker ?? 0)}% + 6px)` }}>
+        <span className={`span-label room-${room}`} style={place}>
           {seconds(span.duration / 1e9)}
           {span.inBroker !== undefined && <em> {seconds(span.inBroker / 1e9)} in broker</em>}
           {facts && <small> {facts}</small>}

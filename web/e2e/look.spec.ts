@@ -1,0 +1,151 @@
+// Every page with a known pipeline: what it says, that nothing overflows, and a picture in each form.
+import { expect, type Page, test } from "@playwright/test";
+import { mockApi, TRACE_ID } from "./fixtures/mock";
+import { serveDist } from "./support/dist";
+import { DESKTOP, expectNoOverflow, PHONE, setScheme, shot, watchErrors } from "./support/page";
+
+let server: Awaited<ReturnType<typeof serveDist>>;
+test.beforeAll(async () => {
+  server = await serveDist();
+});
+test.afterAll(() => server.stop());
+
+const enricher = encodeURIComponent('{service_name="enricher"}');
+
+const PAGES: { name: string; path: string; see: (page: Page) => Promise<void> }[] = [
+  {
+    name: "home",
+    path: "/",
+    see: async (page) => {
+      await expect(page.getByRole("alert")).toContainText("enricher reads every row of players");
+      await expect(page.getByText("burning 16× over 1h")).toBeVisible();
+      await expect(page.getByText("delivery-api").first()).toBeVisible();
+      await expect(page.locator(".react-flow__node, .map-view tbody tr")).toHaveCount(11);
+    },
+  },
+  { name: "incidents", path: "/incidents", see: (page) => expect(page.locator(".incidents > li")).toHaveCount(2) },
+  {
+    name: "incident",
+    path: "/incidents/01hx",
+    see: async (page) => {
+      await expect(page.getByRole("heading", { level: 1 })).toContainText("enricher reads every row of players");
+      await expect(page.getByText("93 % sure")).toBeVisible();
+      await expect(page.locator(".query-chart canvas")).toHaveCount(4);
+      await expect(page.locator(".cause").first()).toContainText("SELECT name, team FROM players");
+    },
+  },
+  { name: "entity", path: "/entity/service/enricher", see: (page) => expect(page.locator(".query-chart canvas")).toHaveCount(3) },
+  { name: "metrics", path: "/explore/metrics?q=rate(events_total[1m])", see: (page) => expect(page.locator(".chart canvas")).toHaveCount(1) },
+  {
+    name: "logs",
+    path: `/explore/logs?q=${enricher}`,
+    see: async (page) => {
+      await expect(page.getByText("slow lookup").first()).toBeVisible();
+      await expect(page.locator(".volume canvas")).toHaveCount(1);
+    },
+  },
+  { name: "traces", path: "/explore/traces", see: (page) => expect(page.locator("table.traces tbody tr")).toHaveCount(60) },
+  {
+    name: "trace",
+    path: `/trace/${TRACE_ID}`,
+    see: async (page) => {
+      await expect(page.locator(".span-row")).toHaveCount(10);
+      await expect(page.getByText("37.8 ms in broker")).toBeVisible();
+    },
+  },
+  { name: "alerts", path: "/alerts", see: (page) => expect(page.locator(".rules > li")).toHaveCount(3) },
+  { name: "data", path: "/data", see: (page) => expect(page.getByText("Kept in memory, lost on restart.")).toBeVisible() },
+];
+
+for (const { name, path, see } of PAGES) {
+  for (const [form, size] of [["desktop", DESKTOP], ["phone", PHONE]] as const) {
+    for (const scheme of ["light", "dark"] as const) {
+      test(`${name}, ${form}, ${scheme}`, async ({ page }) => {
+        const errors = watchErrors(page);
+        await setScheme(page, scheme);
+        await page.setViewportSize(size);
+        await mockApi(page);
+        await page.goto(server.url + path);
+        await see(page);
+        await expectNoOverflow(page);
+        await shot(page, `${name}-${form}-${scheme}`);
+        expect(errors).toEqual([]);
+      });
+    }
+  }
+}
+
+test("a wrong query says where it is wrong", async ({ page }) => {
+  const errors = watchErrors(page, [/400/]);
+  await mockApi(page);
+  await page.goto(`${server.url}/explore/metrics?q=${encodeURIComponent("broken(")}`);
+  await expect(page.getByRole("alert")).toContainText("1:8: parse error");
+  expect(errors).toEqual([]);
+});
+
+test("faults are broken and healed from the bar, and the pager shows its page", async ({ page }) => {
+  await mockApi(page);
+  await page.goto(server.url);
+  const asked: string[] = [];
+  page.on("request", (request) => request.method() === "POST" && asked.push(new URL(request.url()).pathname));
+  await page.getByRole("button", { name: "Break: Poison record for the sink" }).click();
+  await page.getByRole("button", { name: "Heal: Drop the players index" }).click();
+  await expect.poll(() => asked).toEqual(["/api/weir/v1/demo/faults/stall-sink/break", "/api/weir/v1/demo/faults/index-enricher/heal"]);
+  await page.getByRole("button", { name: /^Pager/ }).click();
+  await expect(page.getByText("cause: enricher, statement on players (93 %)")).toBeVisible();
+  await shot(page, "pager");
+});
+
+test("any entity is found by ctrl K", async ({ page }) => {
+  await mockApi(page);
+  await page.goto(`${server.url}/alerts?tenant=blue`);
+  await page.keyboard.press("Control+k");
+  await page.getByLabel("Search entities").last().fill("enrich");
+  await expect(page.getByRole("option").first()).toContainText("enrich");
+  await shot(page, "search");
+  await page.getByRole("option", { name: /^enricher/ }).click();
+  await expect(page).toHaveURL(/\/entity\/service\/enricher\?tenant=blue/);
+});
+
+test("a range is chosen, kept over pages and copied absolute", async ({ page, context }) => {
+  await context.grantPermissions(["clipboard-read", "clipboard-write"]);
+  await mockApi(page);
+  await page.goto(`${server.url}/incidents`);
+  await page.getByRole("button", { name: "last 15 min" }).click();
+  await page.getByRole("button", { name: "1 h", exact: true }).click();
+  await expect(page).toHaveURL(/from=now-1h/);
+  await page.getByRole("link", { name: "Alerts" }).click();
+  await expect(page).toHaveURL(/\/alerts\?from=now-1h/);
+  await page.getByRole("button", { name: "Copy link to this view" }).click();
+  const copied = new URL(await page.evaluate(() => navigator.clipboard.readText()));
+  expect(copied.origin).toBe("https://weir.example.org");
+  expect(copied.searchParams.get("from")).toMatch(/^\d{13}$/);
+  expect(copied.searchParams.get("tenant")).toBe("anonymous");
+});
+
+test("a point of a chart leads to its logs, a line to its trace, a span to its metrics", async ({ page }) => {
+  await mockApi(page);
+  await page.goto(`${server.url}/explore/metrics?q=events_total`);
+  const plot = page.locator(".u-over").first();
+  await expect(plot).toBeVisible();
+  const box = (await plot.boundingBox())!;
+  await page.mouse.move(box.x + box.width / 2, box.y + box.height / 2);
+  await page.mouse.down();
+  await page.mouse.up();
+  await page.getByRole("button", { name: "Logs around it" }).click();
+  await expect(page).toHaveURL(/explore\/logs\?q=.*enricher.*from=\d{13}/);
+  await page.locator(".log-trace").first().click();
+  await expect(page).toHaveURL(new RegExp(`/trace/${TRACE_ID}\\?from=\\d{13}`));
+  await page.getByRole("link", { name: /^Metrics of/ }).click();
+  await expect(page).toHaveURL(/explore\/metrics\?q=.*from=\d+/);
+});
+
+test("a line opens, and one of its values becomes a filter", async ({ page }) => {
+  await mockApi(page);
+  await page.goto(`${server.url}/explore/logs?q=${enricher}`);
+  await page.locator(".log-main").first().click();
+  const pod = page.locator(".log-details tr").filter({ hasText: "pod" });
+  await pod.getByRole("button", { name: "filter for value" }).click();
+  await expect(page).toHaveURL(/pod%3D%22enricher-0%22/);
+  await shot(page, "log-open");
+});
