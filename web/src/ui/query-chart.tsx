@@ -40,7 +40,7 @@ export function QueryChart(props: QueryChartProps) {
   return (
     <figure className="query-chart">
       <figcaption>
-        <b>{title}</b>
+        <b title={title}>{title}</b>
         <A to={explorePath(language, query)} params={{ from: Math.round(range.from), to: Math.round(range.to) }} className="quiet" title={query}>
           explore
         </A>

@@ -89,7 +89,7 @@ function Drawing({ map }: { map: PipelineMap }) {
         preventScrolling={false}
         onNodeClick={(_, node) => navigate(pageUrl(entityPath((node as EntityNode).data.of)))}
       >
-        <Controls showInteractive={false} position="bottom-right" />
+        <Controls showInteractive={false} position="bottom-left" orientation="horizontal" />
       </ReactFlow>
     </div>
   );
