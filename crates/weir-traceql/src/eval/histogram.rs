@@ -1,0 +1,61 @@
+//! Histograms with buckets at the powers of two.
+
+use std::collections::BTreeMap;
+
+/// Counts by the exponent of the bucket's upper bound.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Log2Histogram {
+    counts: BTreeMap<i32, u64>,
+}
+
+impl Log2Histogram {
+    /// Values below 1 share the lowest bucket.
+    pub(super) fn add(&mut self, value: f64) {
+        if value.is_nan() {
+            return;
+        }
+        *self.counts.entry(value.max(1.0).log2().ceil() as i32).or_default() += 1;
+    }
+
+    /// Upper bounds and counts, ascending.
+    pub(super) fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
+        self.counts.iter().map(|(exponent, count)| (2_f64.powi(*exponent), *count))
+    }
+
+    /// Interpolated within a bucket as if values grew exponentially in it; `None` when empty.
+    pub(super) fn quantile(&self, q: f64) -> Option<f64> {
+        let total: u64 = self.counts.values().sum();
+        if total == 0 {
+            return None;
+        }
+        let rank = q * total as f64;
+        let mut below = 0_u64;
+        for (exponent, count) in &self.counts {
+            let reached = below + count;
+            if reached as f64 >= rank {
+                let share = (rank - below as f64) / *count as f64;
+                return Some(2_f64.powf(f64::from(*exponent) - 1.0 + share));
+            }
+            below = reached;
+        }
+        self.counts.keys().last().map(|exponent| 2_f64.powi(*exponent))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_lie_in_the_bucket_of_their_rank() {
+        let mut histogram = Log2Histogram::default();
+        assert_eq!(histogram.quantile(0.5), None);
+        for value in [100.0, 100.0, 100.0, 1000.0] {
+            histogram.add(value);
+        }
+        assert_eq!(histogram.buckets().collect::<Vec<_>>(), [(128.0, 3), (1024.0, 1)]);
+        assert_eq!(histogram.quantile(0.75), Some(128.0));
+        assert_eq!(histogram.quantile(1.0), Some(1024.0));
+        assert!((64.0..128.0).contains(&histogram.quantile(0.5).unwrap()));
+    }
+}
