@@ -5,7 +5,9 @@ use std::sync::Arc;
 use weir_model::source::{LogSource, MetricSource, ReadContext, ReadError, SpanSource};
 use weir_model::{ChangeSource, TimeRange};
 
+use crate::finding::Aspect;
 use crate::metric_scan::MetricTable;
+use crate::network;
 use crate::rank::{Suspect, rank};
 use crate::span_scan::{BASELINE, SpanTable, WINDOW};
 use crate::topology::Topology;
@@ -15,6 +17,7 @@ use crate::types::{Cause, Diagnosis, Evidence, Question, ReadStats, Thing};
 const SPANS_MAX: usize = 100_000;
 /// Traces younger than this may still be arriving.
 const TRACE_SETTLE_MS: i64 = 3_000;
+const TRACED_LATENCY_SHARE: f64 = 0.2;
 /// Evidence lines per cause.
 const EVIDENCE_MAX: usize = 8;
 
@@ -43,7 +46,18 @@ pub async fn diagnose(sources: &Sources, question: &Question, context: &ReadCont
     let topology = Topology::new(&spans, &metrics);
     let stats = ReadStats { n_series: metrics.n_series, n_spans: spans.n_spans, n_log_lines: 0 };
     let mut findings = spans.findings();
-    findings.extend(metrics.findings);
+    let mut edges = network::span_edges(&spans);
+    edges.extend(network::metric_edges(&metrics, &edges));
+    let instance_of = |service: &str| spans.instance_named(service).or_else(|| metrics.instance_of(service));
+    findings.extend(network::findings(edges, instance_of));
+    // Where spans tell self times, latencies that include the callees' say little more.
+    let traced = spans.traced_services();
+    findings.extend(metrics.findings.iter().cloned().map(|mut finding| {
+        if finding.aspect == Aspect::Latency && traced.contains(&finding.service) {
+            finding.weight *= TRACED_LATENCY_SHARE;
+        }
+        finding
+    }));
     let suspects = rank(findings, &topology);
     let causes: Vec<Cause> = suspects.iter().take(question.limit).map(|s| cause(s, &suspects)).collect();
     let confidence = causes.first().map_or(0.0, |c| c.score);

@@ -56,9 +56,6 @@ pub struct Finding {
     pub signal: Signal,
     /// How much it says, from 0; about 1 is notable, 3 and more is loud.
     pub weight: f64,
-    /// Whether the service itself is meant, not something that it waits for.
-    pub own: bool,
-    /// Up is `during > before`.
     pub before: f64,
     pub during: f64,
     pub unit: &'static str,
@@ -67,12 +64,11 @@ pub struct Finding {
     pub subject: String,
     pub chart: Option<Chart>,
     pub thing: Thing,
+    /// Of a changed number of calls: who is called more or less.
+    pub callee: Option<Arc<str>>,
 }
 
 impl Finding {
-    pub fn up(&self) -> bool {
-        self.during > self.before
-    }
     pub fn text(&self) -> String {
         let Self { subject, before, during, unit, .. } = self;
         let space = if unit.is_empty() || *unit == "%" { "" } else { " " };

@@ -22,9 +22,17 @@ const POINTS_MAX: usize = 120;
 /// An edge between services that a series told of: caller, callee.
 pub type NamedEdge = (Arc<str>, Arc<str>);
 
+/// Which end of a call measured it. Source of the label: Istio's `reporter`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reporter {
+    Caller,
+    Callee,
+}
+
 /// A request latency and how it moved, kept for comparing callers with callees.
 #[derive(Clone, Debug)]
 pub struct LatencyMove {
+    pub reporter: Reporter,
     pub shift: Shift,
     pub weight: f64,
 }
@@ -39,7 +47,8 @@ pub struct MetricTable {
     pub lag: LagTable,
     /// Factor of traffic per service between baseline and window.
     pub traffic: AHashMap<Arc<str>, f64>,
-    pub services: AHashSet<Arc<str>>,
+    /// Services and their instances, the first few.
+    pub instances: AHashMap<Arc<str>, AHashSet<Arc<str>>>,
     pub n_series: usize,
     aliases: Aliases,
 }
@@ -77,6 +86,14 @@ impl MetricTable {
         Ok(table)
     }
 
+    /// The only instance that speaks for a service.
+    pub fn instance_of(&self, service: &str) -> Option<Arc<str>> {
+        match self.instances.get(service).map(|set| (set.len(), set.iter().next())) {
+            Some((1, Some(only))) => Some(only.clone()),
+            _ => None,
+        }
+    }
+
     fn add(&mut self, series: &SeriesData, sides: &Sides) {
         self.n_series += 1;
         let labels = &series.labels;
@@ -93,7 +110,10 @@ impl MetricTable {
         if edge.is_none()
             && let Some(service) = &refs.emitter
         {
-            self.services.insert(service.clone());
+            let instances = self.instances.entry(service.clone()).or_default();
+            if let Some(instance) = refs.instance.clone().filter(|_| instances.len() < 8) {
+                instances.insert(instance);
+            }
         }
         let base = readings(series, sides.baseline, meaning.counter);
         let window = readings(series, sides.window, meaning.counter);
@@ -102,7 +122,9 @@ impl MetricTable {
             if meaning.aspect == Aspect::Latency {
                 let weight = weigh(&shift, effect_floor(&meaning));
                 let up = shift.during > shift.before;
-                let moved = LatencyMove { shift, weight: if up { weight } else { 0.0 } };
+                let callee = matches!(labels.get("reporter"), Some("destination" | "server"));
+                let reporter = if callee { Reporter::Callee } else { Reporter::Caller };
+                let moved = LatencyMove { reporter, shift, weight: if up { weight } else { 0.0 } };
                 self.edge_latency.entry(edge).or_default().push(moved);
             }
             return;
@@ -190,13 +212,15 @@ fn judge(
             _ => 0.1,
         };
     }
+    if meaning.remote {
+        weight *= 0.3;
+    }
     (weight > 0.0).then(|| Finding {
         service,
         instance,
         aspect: meaning.aspect,
         signal: Signal::Metrics,
         weight,
-        own: !matches!(meaning.aspect, Aspect::Latency | Aspect::Traffic | Aspect::Lag) && !meaning.shared,
         before: shift.before,
         during: shift.during,
         unit: meaning.unit,
@@ -204,6 +228,7 @@ fn judge(
         subject: format!("`{labels}`"),
         chart: Some(queries::series(labels, meaning.counter)),
         thing: Thing::None,
+        callee: None,
     })
 }
 

@@ -12,6 +12,8 @@ pub struct Meaning {
     pub good: bool,
     /// Of the machine, shared by all that run on it.
     pub shared: bool,
+    /// Measured of what the emitter calls: others' time and errors.
+    pub remote: bool,
     /// A share of a whole in percent.
     pub percent: bool,
     pub unit: &'static str,
@@ -77,7 +79,8 @@ pub fn meaning(name: &str) -> Option<Meaning> {
         () if counter || per_second => "/s",
         () => "",
     };
-    Some(Meaning { aspect, counter, good, shared: any(&["node", "host", "system"]), percent, unit })
+    let remote = matches!(aspect, Aspect::Latency | Aspect::Errors) && any(&["client", "outbound", "upstream"]);
+    Some(Meaning { aspect, counter, good, remote, shared: any(&["node", "host", "system"]), percent, unit })
 }
 
 #[cfg(test)]

@@ -23,6 +23,8 @@ pub struct Suspect {
 
 /// What a second, third … aspect adds to the first.
 const DECAY: f64 = 0.5;
+/// What further findings of an aspect add.
+const MORE_SHARE: f64 = 0.1;
 /// Share of an explained symptom that stays with its bearer.
 const RESIDUE: f64 = 0.25;
 
@@ -64,8 +66,9 @@ pub fn rank(findings: Vec<Finding>, topology: &Topology) -> Vec<Suspect> {
             aspects: AHashMap::new(),
             findings: Vec::new(),
         });
+        // The heaviest finding of an aspect counts in full, its like a little.
         let weight = suspect.aspects.entry(finding.aspect).or_default();
-        *weight = weight.max(finding.weight);
+        *weight = weight.max(finding.weight) + MORE_SHARE * weight.min(finding.weight).min(1.0);
         suspect.findings.push(finding);
     }
     let before = suspects.clone();
@@ -79,20 +82,31 @@ pub fn rank(findings: Vec<Finding>, topology: &Topology) -> Vec<Suspect> {
     out
 }
 
-/// Takes off a suspect what those that it waits for explain.
+/// Takes off a suspect what others explain: those that it waits for, and those that call it
+/// otherwise than before.
 fn explain(suspect: &mut Suspect, all: &AHashMap<Arc<str>, Suspect>, topology: &Topology) {
+    use Aspect::*;
+    // Callees that this service calls more or less often: their change is its doing, not the reverse.
+    let steered = |by: &Suspect, callee: &str| {
+        let of = by.findings.iter().filter(|f| f.aspect == Structure && f.callee.as_deref() == Some(callee));
+        of.map(|f| f.weight).fold(0.0, f64::max)
+    };
     let below = topology.below(&suspect.service);
-    let heaviest = |aspects: &[Aspect]| {
+    let heaviest = |aspects: &[Aspect], skip_steered: bool| {
         let each = below.iter().filter_map(|(name, _)| all.get(name));
+        let each = each.filter(|s| !skip_steered || steered(suspect, &s.service) == 0.0);
         each.map(|s| aspects.iter().map(|a| s.weight(*a)).fold(0.0, f64::max)).fold(0.0, f64::max)
     };
-    use Aspect::*;
-    let slow = heaviest(&[Latency, SelfTime, Dependency, Network, Cpu]);
-    let wrong = heaviest(&[Structure, Errors, Logs, Restart]);
+    let slow = heaviest(&[Latency, SelfTime, Dependency, Network, Cpu], false);
+    let wrong = heaviest(&[Structure, Errors, Logs, Restart], true);
+    let callers = topology.callers(&suspect.service).filter_map(|name| all.get(name));
+    let steering = callers.map(|c| steered(c, &suspect.service)).fold(0.0, f64::max);
     for (aspect, weight) in &mut suspect.aspects {
         let cause = match aspect {
             Latency => slow,
-            Structure | Errors | Logs => wrong,
+            Structure => wrong.max(steering),
+            Errors | Logs => wrong,
+            Traffic => steering,
             _ => 0.0,
         };
         *weight = weight.min((*weight - cause).max(*weight * RESIDUE));

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use ahash::{AHashMap, AHashSet};
 use weir_model::{Nanos, SpanKind, Timestamp};
 
 use crate::finding::{Aspect, Finding, weigh};
-use crate::network;
 use crate::queries;
 use crate::span_scan::{BASELINE, NumberStat, OpKey, OpStat, SliceStat, SpanTable, WINDOW};
-use crate::stats::{Floor, Point, Shift, shift, trimmed_mean};
+use crate::stats::{Floor, Point, Shift, Tally, count_shift, shift, trimmed_mean};
 use crate::types::{Signal, Thing};
 
 /// Self times move by a tenth without a fault; below half a millisecond nobody feels it.
@@ -53,7 +53,6 @@ impl SpanTable {
         }
         out.extend(self.calls());
         out.extend(self.silent_callees());
-        out.extend(network::findings(self));
         out
     }
 
@@ -77,13 +76,13 @@ impl SpanTable {
             aspect,
             signal: Signal::Spans,
             weight,
-            own: true,
             before: shift.before,
             during: shift.during,
             unit: "ms",
             since: shift.since,
             subject,
             thing: Thing::None,
+            callee: None,
         }
     }
 
@@ -141,15 +140,17 @@ impl SpanTable {
     }
 
     fn failing(&self, op: u32, key: &OpKey, stat: &OpStat) -> Option<Finding> {
-        let ratio = |s: &SliceStat| (s.count > 0).then(|| f64::from(s.errors) / f64::from(s.count));
-        let window = self.series(stat, WINDOW, ratio);
+        let tallies = |side: usize| -> Vec<Tally> {
+            let slices = stat.slices[side].iter().enumerate();
+            slices.map(|(k, s)| (self.slice_start(side, k), s.errors, s.count)).collect()
+        };
         let n_during: u32 = stat.slices[WINDOW].iter().map(|s| s.errors).sum();
-        let mut base = self.series(stat, BASELINE, ratio);
+        let mut base = tallies(BASELINE);
         if base.is_empty() {
             // A new operation that fails is a failure all the same.
-            base.push((self.slice_start(BASELINE, 0), 0.0));
+            base.push((self.slice_start(BASELINE, 0), 0, 1));
         }
-        let shift = shift(&base, &window, Floor { relative: 0.3, absolute: 0.01 })?;
+        let shift = count_shift(&base, &tallies(WINDOW))?;
         if shift.during <= shift.before || n_during < 3 {
             return None;
         }
@@ -190,30 +191,22 @@ impl SpanTable {
         for ((parent, child), stat) in &self.children {
             let (key, parent_stat) = &self.ops[*parent as usize];
             let child_key = &self.ops[*child as usize].0;
-            let ratio = |side: usize| -> Vec<Point> {
-                let slices = parent_stat.slices[side].iter().enumerate().filter(|(_, s)| s.count > 0);
-                slices
-                    .map(|(k, s)| {
-                        let n = stat.count[side].get(k).copied().unwrap_or(0);
-                        (self.slice_start(side, k), f64::from(n) / f64::from(s.count))
-                    })
-                    .collect()
+            let tallies = |side: usize| -> Vec<Tally> {
+                let slices = parent_stat.slices[side].iter().enumerate();
+                let n = |k: usize| stat.count[side].get(k).copied().unwrap_or(0);
+                slices.map(|(k, s)| (self.slice_start(side, k), n(k), s.count)).collect()
             };
-            let (base, window) = (ratio(BASELINE), ratio(WINDOW));
-            let per_slice = f64::from(Self::count(parent_stat, WINDOW)) / window.len().max(1) as f64;
-            let mean = base.iter().map(|p| p.1).sum::<f64>() / base.len().max(1) as f64;
-            // What chance alone does to a count of this size.
-            let chance = (mean.max(0.02) / per_slice.max(1.0)).sqrt();
-            let Some(shift) = shift(&base, &window, Floor { relative: 0.05, absolute: chance.max(0.01) }) else {
-                continue;
-            };
-            let weight = weigh(&shift, RATIO_EFFECT) * Self::trust(parent_stat);
+            let Some(shift) = count_shift(&tallies(BASELINE), &tallies(WINDOW)) else { continue };
+            // One call more or less in all is no change.
+            let one = 1.0 / f64::from(Self::count(parent_stat, WINDOW).max(1));
+            let weight = weigh(&shift, RATIO_EFFECT.min(one.max(0.002))) * Self::trust(parent_stat);
             if weight <= 0.0 {
                 continue;
             }
             let subject = format!("calls of `{}` per `{}`", child_key.name, key.name);
             let mut finding = self.finding(key, Aspect::Structure, &shift, weight, subject);
             finding.unit = "";
+            finding.callee = self.answered_by.get(child).map(|s| self.services[*s as usize].clone());
             out.push(finding);
         }
         out
@@ -271,6 +264,22 @@ impl SpanTable {
             [first, second, ..] if first.0 - second.0 > 0.2 => Some(first.1.clone()),
             _ => None,
         }
+    }
+
+    pub(crate) fn instance_named(&self, service: &str) -> Option<Arc<str>> {
+        let idx = self.services.iter().position(|s| **s == *service)?;
+        self.instance_of(idx as u32)
+    }
+
+    /// Services with enough spans on both sides to know their self times.
+    pub(crate) fn traced_services(&self) -> AHashSet<Arc<str>> {
+        let mut counts: AHashMap<u32, [u32; 2]> = AHashMap::new();
+        for (key, stat) in &self.ops {
+            let count = counts.entry(key.service).or_default();
+            [BASELINE, WINDOW].into_iter().for_each(|side| count[side] += Self::count(stat, side));
+        }
+        let enough = counts.into_iter().filter(|(_, n)| n.iter().all(|n| f64::from(*n) >= SPANS_FEW));
+        enough.map(|(service, _)| self.services[service as usize].clone()).collect()
     }
 
     fn known_service(&self, name: &str) -> Option<Arc<str>> {

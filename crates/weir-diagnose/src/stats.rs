@@ -102,6 +102,39 @@ pub fn shift(baseline: &[Point], window: &[Point], floor: Floor) -> Option<Shift
     Some(Shift { before, during, z: ((during - before) / spread).clamp(-1e6, 1e6), since })
 }
 
+/// Events among trials, per slice.
+pub type Tally = (Timestamp, u32, u32);
+
+/// Compares shares of events among trials: all counts of a side together, as rare events leave most
+/// slices empty. The deviation is a Poisson count's, widened by how much the baseline's slices vary
+/// beyond it.
+pub fn count_shift(baseline: &[Tally], window: &[Tally]) -> Option<Shift> {
+    let sum = |side: &[Tally]| side.iter().fold((0.0, 0.0), |s, t| (s.0 + f64::from(t.1), s.1 + f64::from(t.2)));
+    let ((events_b, trials_b), (events_w, trials_w)) = (sum(baseline), sum(window));
+    if trials_b <= 0.0 || trials_w <= 0.0 {
+        return None;
+    }
+    let (before, during) = (events_b / trials_b, events_w / trials_w);
+    // Half an event each keeps a share of nothing from being certain.
+    let pooled = (events_b + 0.5) / trials_b;
+    let mut excess: Vec<f64> = baseline
+        .iter()
+        .filter(|t| t.2 > 0)
+        .map(|t| (f64::from(t.1) - before * f64::from(t.2)).powi(2) / (pooled * f64::from(t.2)))
+        .collect();
+    let n = excess.len().max(1) as f64;
+    excess.sort_unstable_by(f64::total_cmp);
+    let dispersion = (excess.iter().sum::<f64>() / n).clamp(1.0, 100.0);
+    let spread = (dispersion * pooled * (1.0 / trials_w + 1.0 / trials_b)).sqrt().max(0.01 * before);
+    let half = before + (during - before) / 2.0;
+    let beyond = |t: &Tally| {
+        let share = f64::from(t.1) / f64::from(t.2.max(1));
+        t.2 > 0 && if during > before { share >= half } else { share <= half }
+    };
+    let since = window.iter().find(|t| beyond(t)).or(window.first())?.0;
+    Some(Shift { before, during, z: ((during - before) / spread).clamp(-1e6, 1e6), since })
+}
+
 /// A count histogram over logarithmic bins: 8 per doubling, from 1 µs to over an hour.
 #[derive(Clone, Debug, Default)]
 pub struct LogHistogram {
@@ -180,6 +213,19 @@ mod tests {
     fn since_is_where_the_step_is() {
         let got = shift(&points(&[1.0; 8]), &points(&[1.0, 1.0, 9.0, 9.0, 9.0]), FLOOR).unwrap();
         assert_eq!(got.since, Timestamp(2000));
+    }
+
+    #[test]
+    fn rare_events_count_together() {
+        let tally = |events: &[u32]| -> Vec<Tally> { events.iter().map(|e| (Timestamp(0), *e, 100)).collect() };
+        let steady = tally(&[3, 4, 2, 3, 3, 4, 2, 3]);
+        let gone = count_shift(&steady, &tally(&[0, 0, 0, 0, 0])).unwrap();
+        assert!(gone.z < -3.0, "{gone:?}");
+        let same = count_shift(&steady, &tally(&[2, 4, 3, 3, 2])).unwrap();
+        assert!(same.z.abs() < 1.0, "{same:?}");
+        let bursty = tally(&[0, 20, 0, 0, 0, 0, 0, 4]);
+        assert!(count_shift(&bursty, &tally(&[0, 0, 0, 0, 0])).unwrap().z > -3.0);
+        assert_eq!(count_shift(&[], &steady), None);
     }
 
     #[test]
