@@ -1,25 +1,28 @@
 //! The diagnosis itself: reads both windows through the read traits and ranks what moved.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use weir_model::source::{LogSource, MetricSource, ReadContext, ReadError, SpanSource};
 use weir_model::{ChangeSource, TimeRange};
 
+use crate::causes;
 use crate::finding::Aspect;
 use crate::metric_scan::MetricTable;
 use crate::network;
 use crate::rank::{Suspect, rank};
 use crate::span_scan::{BASELINE, SpanTable, WINDOW};
 use crate::topology::Topology;
-use crate::types::{Cause, Diagnosis, Evidence, Question, ReadStats, Thing};
+use crate::types::{Cause, Diagnosis, Question, ReadStats};
 
 /// Spans read per side; about a tenth of a second of work each.
 const SPANS_MAX: usize = 100_000;
 /// Traces younger than this may still be arriving.
 const TRACE_SETTLE_MS: i64 = 3_000;
 const TRACED_LATENCY_SHARE: f64 = 0.2;
-/// Evidence lines per cause.
-const EVIDENCE_MAX: usize = 8;
+/// Changes from this long before the window are told.
+const CHANGES_BEFORE: Duration = Duration::from_secs(120);
+const AFFECTED_MAX: usize = 12;
 
 /// Where telemetry is read from.
 #[derive(Clone)]
@@ -58,35 +61,42 @@ pub async fn diagnose(sources: &Sources, question: &Question, context: &ReadCont
         }
         finding
     }));
-    let suspects = rank(findings, &topology);
-    let causes: Vec<Cause> = suspects.iter().take(question.limit).map(|s| cause(s, &suspects)).collect();
+    for stall in metrics.lag.stalls() {
+        // A group whose spans say nothing stands for its own service.
+        let group = &stall.key.group;
+        let service = topology.service_of_group(group).unwrap_or_else(|| group.clone());
+        findings.push(stall.finding(service));
+    }
+    let mut suspects = rank(findings, &topology);
+    let recent = TimeRange::new(question.window.start.minus(CHANGES_BEFORE), question.window.end);
+    let changes = sources.changes.changes(tenant, recent);
+    let told = causes::Context { tenant, window: question.window, slice_ms: spans.slice_ms(WINDOW), changes: &changes };
+    causes::weigh_changes(&mut suspects, &told);
+    let causes = causes::causes(&suspects, question.limit, &told);
     let confidence = causes.first().map_or(0.0, |c| c.score);
-    Ok(Diagnosis { causes, known: confidence >= 0.5, confidence, stats, ..Diagnosis::default() })
+    let ruled_out = causes::ruled_out(&suspects, &told, metrics.lag.n_groups());
+    Ok(Diagnosis {
+        known: confidence >= causes::KNOWN_SCORE,
+        confidence,
+        ruled_out,
+        affected: affected(&causes, &suspects, &topology),
+        causes,
+        changes,
+        stats,
+    })
 }
 
-fn cause(suspect: &Suspect, all: &[Suspect]) -> Cause {
-    let first = &suspect.findings[0];
-    let rival = all.iter().filter(|s| s.service != suspect.service).map(|s| s.score).fold(0.0, f64::max);
-    let own = 1.0 - (-suspect.score / 1.5).exp();
-    let score = own * (2.0 * suspect.score / (suspect.score + rival)).min(1.0);
-    let evidence = suspect.findings.iter().take(EVIDENCE_MAX).map(|f| Evidence {
-        text: f.text(),
-        signal: f.signal,
-        before: Some(f.before),
-        during: Some(f.during),
-        unit: Some(f.unit),
-        chart: f.chart.clone(),
-        links: Vec::new(),
-    });
-    Cause {
-        service: suspect.service.clone(),
-        instance: suspect.findings.iter().find_map(|f| f.instance.clone()).unwrap_or_default(),
-        kind: suspect.kind(),
-        signal: first.signal,
-        score,
-        since: suspect.since(),
-        summary: first.text(),
-        thing: suspect.findings.iter().find(|f| f.thing != Thing::None).map(|f| f.thing.clone()).unwrap_or_default(),
-        evidence: evidence.collect(),
+/// The first cause's service, who waits for it, who reads what it writes, and who else moved.
+fn affected(causes: &[Cause], suspects: &[Suspect], topology: &Topology) -> Vec<Arc<str>> {
+    let Some(first) = causes.first() else { return Vec::new() };
+    let mut out: Vec<Arc<str>> = vec![first.service.clone()];
+    let downstream = topology.downstream(&first.service).into_iter().map(|(name, _)| name);
+    let callers = topology.callers(&first.service).cloned();
+    let moved = suspects.iter().filter(|s| s.score >= 0.5).map(|s| s.service.clone());
+    for name in downstream.chain(callers).chain(moved) {
+        if out.len() < AFFECTED_MAX && !out.contains(&name) {
+            out.push(name);
+        }
     }
+    out
 }

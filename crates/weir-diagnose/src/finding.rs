@@ -66,6 +66,8 @@ pub struct Finding {
     pub thing: Thing,
     /// Of a changed number of calls: who is called more or less.
     pub callee: Option<Arc<str>>,
+    /// Of a statement: it reads or returns more rows than before, so it is not merely waiting.
+    pub work_grew: bool,
 }
 
 impl Finding {

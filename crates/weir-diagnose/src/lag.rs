@@ -6,10 +6,11 @@ use ahash::AHashMap;
 use weir_model::source::SeriesData;
 use weir_model::{TimeRange, Timestamp};
 
+use crate::finding::{Aspect, Finding};
 use crate::metric_scan::{gauge_readings, level_at};
 use crate::queries;
 use crate::stats::{Floor, Point, shift};
-use crate::types::Chart;
+use crate::types::{Chart, Signal, Thing};
 
 const GROUPS_MAX: usize = 10_000;
 
@@ -23,7 +24,6 @@ pub struct PartitionLag {
 #[derive(Clone, Debug)]
 pub struct LagMove {
     pub before: f64,
-    pub during: f64,
     /// Level at the end of the window.
     pub last: f64,
     pub since: Timestamp,
@@ -76,7 +76,6 @@ impl LagTable {
         let Some(shift) = shift(if base.is_empty() { &none } else { &base }, &during, floor) else { return true };
         let moved = LagMove {
             before: shift.before,
-            during: shift.during.max(if shift.z > 0.0 { last } else { shift.during }),
             last,
             since: began(&during, shift.before, last),
             rising: rising(&during),
@@ -89,6 +88,10 @@ impl LagTable {
         let entry = self.groups.entry(key).or_default().entry(partition.into()).or_default();
         *(if seconds { &mut entry.seconds } else { &mut entry.messages }) = Some(moved);
         true
+    }
+
+    pub fn n_groups(&self) -> usize {
+        self.groups.len()
     }
 
     /// Groups that fell behind in the window, the worst first.
@@ -136,4 +139,31 @@ fn stall(key: &LagKey, partitions: &AHashMap<Arc<str>, PartitionLag>) -> Option<
         worst,
         unit: if use_seconds { "s" } else { "messages" },
     })
+}
+
+impl Stall {
+    pub fn finding(&self, service: Arc<str>) -> Finding {
+        let LagKey { group, topic } = &self.key;
+        let place = self.partition.as_ref().map_or(String::new(), |p| format!(" partition {p}"));
+        Finding {
+            service,
+            instance: None,
+            aspect: Aspect::Lag,
+            signal: Signal::Lag,
+            weight: self.weight,
+            before: self.worst.before,
+            during: self.worst.last,
+            unit: self.unit,
+            since: self.worst.since,
+            subject: format!("lag of {group} on {topic}{place}"),
+            chart: Some(self.worst.chart.clone()),
+            thing: Thing::Partition {
+                group: group.to_string(),
+                topic: topic.to_string(),
+                partition: self.partition.as_ref().map(ToString::to_string),
+            },
+            callee: None,
+            work_grew: false,
+        }
+    }
 }

@@ -12,6 +12,7 @@
 //! Invariants: what is read of a window is bounded whatever the load; a listener never blocks its
 //! caller; a cause once named in an incident is replaced by another, never unsaid.
 
+mod causes;
 mod diagnose;
 mod finding;
 mod graph;

@@ -229,6 +229,7 @@ fn judge(
         chart: Some(queries::series(labels, meaning.counter)),
         thing: Thing::None,
         callee: None,
+        work_grew: false,
     })
 }
 

@@ -3,7 +3,7 @@
 use weir_model::Timestamp;
 
 use crate::incident::Incident;
-use crate::types::{Cause, Thing};
+use crate::types::Thing;
 
 /// Lines of evidence in a notification.
 const LINES_MAX: usize = 5;
@@ -15,9 +15,8 @@ pub fn clock_time(at: Timestamp) -> String {
 }
 
 /// The cause as the start of a sentence: the thing, then the place.
-pub fn headline(cause: &Cause) -> String {
-    let service = &cause.service;
-    match &cause.thing {
+pub fn headline(service: &str, thing: &Thing) -> String {
+    match thing {
         Thing::Statement { statement, database } => {
             let place = database.as_ref().map_or(String::new(), |d| format!(" on database {d}"));
             format!("statement `{}` of {service}{place}", clip(statement, 120))
@@ -30,7 +29,7 @@ pub fn headline(cause: &Cause) -> String {
             let from = previous.as_ref().map_or(String::new(), |p| format!(", before {p}"));
             format!("deployment of {service} {version}{from}")
         }
-        Thing::None => service.to_string(),
+        Thing::None => service.to_owned(),
     }
 }
 
@@ -58,7 +57,7 @@ pub fn summary(incident: &Incident) -> String {
 /// A few words for lists: the thing, or the alerts.
 pub fn title(incident: &Incident) -> String {
     if let Some(cause) = incident.cause() {
-        return headline(cause);
+        return headline(&cause.service, &cause.thing);
     }
     let mut names: Vec<&str> = incident.alerts.iter().map(|a| a.labels.value("alertname")).collect();
     names.dedup();

@@ -131,5 +131,6 @@ fn finding(node: &Arc<str>, score: f64, edges: &[Edge], instance: Option<Arc<str
         chart: Some(queries::service_calls(&edge.from, &edge.to)),
         thing: Thing::None,
         callee: None,
+        work_grew: false,
     }
 }

@@ -52,3 +52,27 @@ pub fn service_calls(from: &str, to: &str) -> Chart {
         format!("{{resource.service.name={} && kind=client}} > {{resource.service.name={}}}", quoted(from), quoted(to));
     Chart { language: "traceql", query }
 }
+
+/// Percent-encoded for a query string or a path's part.
+pub fn encoded(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_any_kind_stay_one_literal() {
+        assert_eq!(quoted("a\"b\\c"), r#""a\"b\\c""#);
+        assert_eq!(encoded("a b/ä"), "a%20b%2F%C3%A4");
+    }
+}

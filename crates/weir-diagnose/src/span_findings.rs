@@ -26,6 +26,10 @@ impl SpanTable {
         Nanos(self.slices[side][slice].0).millis()
     }
 
+    pub(crate) fn slice_ms(&self, side: usize) -> i64 {
+        self.slices[side].first().map_or(0, |(start, end)| (end - start) / 1_000_000)
+    }
+
     fn series(&self, stat: &OpStat, side: usize, value: impl Fn(&SliceStat) -> Option<f64>) -> Vec<Point> {
         let slices = stat.slices[side].iter().enumerate();
         slices.filter_map(|(k, s)| Some((self.slice_start(side, k), value(s)?))).collect()
@@ -83,6 +87,7 @@ impl SpanTable {
             subject,
             thing: Thing::None,
             callee: None,
+            work_grew: false,
         }
     }
 
@@ -121,6 +126,7 @@ impl SpanTable {
         let statement = stat.statement.clone().unwrap_or_else(|| key.name.clone());
         let mut subject = format!("time of statement `{statement}`");
         let mut weight = weight;
+        let mut work_grew = false;
         for (name, [before, during]) in &stat.numbers {
             let mean = |n: &NumberStat| n.sum / f64::from(n.count.max(1));
             let (a, b) = (mean(before), mean(during));
@@ -131,11 +137,13 @@ impl SpanTable {
                     crate::finding::short(b)
                 );
                 weight *= 1.3;
+                work_grew = true;
             }
         }
         let mut finding = self.finding(key, Aspect::Dependency, shift, weight, subject);
         let database = stat.database.as_ref().map(ToString::to_string);
         finding.thing = Thing::Statement { statement: statement.to_string(), database };
+        finding.work_grew = work_grew;
         finding
     }
 
