@@ -1,0 +1,53 @@
+//! What this crate says about itself.
+
+use std::sync::atomic::AtomicI64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct Kind {
+    pub integration: &'static str,
+}
+
+#[derive(Debug)]
+pub struct Metrics {
+    pub(crate) received: Counter,
+    pub(crate) sent: Family<Kind, Counter>,
+    pub(crate) failed: Family<Kind, Counter>,
+    pub(crate) retries: Family<Kind, Counter>,
+    pub(crate) under_way: Gauge<i64, AtomicI64>,
+    pub(crate) seconds: Histogram,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            received: Counter::default(),
+            sent: Family::default(),
+            failed: Family::default(),
+            retries: Family::default(),
+            under_way: Gauge::default(),
+            seconds: Histogram::new([0.01, 0.05, 0.2, 1.0, 5.0, 30.0, 120.0]),
+        }
+    }
+}
+
+impl Metrics {
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("weir_alert_received", "Alerts from rules and from senders", self.received.clone());
+        registry.register("weir_alert_notifications", "Notifications delivered", self.sent.clone());
+        registry.register("weir_alert_notifications_failed", "Notifications given up", self.failed.clone());
+        registry.register("weir_alert_notification_retries", "Attempts that were tried again", self.retries.clone());
+        registry.register("weir_alert_notifications_under_way", "Notifications being sent", self.under_way.clone());
+        registry.register(
+            "weir_alert_notification_seconds",
+            "From the decision to notify to the receiver's answer",
+            self.seconds.clone(),
+        );
+    }
+}
