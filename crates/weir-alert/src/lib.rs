@@ -33,7 +33,9 @@ pub use template::{AlertData, Notification};
 /// What is known of the cause of an alert, for the person who is paged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CauseNote {
-    /// One sentence. A new one is worth an update.
+    /// Names the cause itself, without numbers that move; a new one is worth an update.
+    pub key: String,
+    /// One sentence.
     pub title: String,
     /// Evidence, most telling first.
     pub lines: Vec<String>,

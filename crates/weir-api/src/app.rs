@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use prometheus_client::registry::Registry;
+use weir_alert::Alerts;
 use weir_diagnose::{Graph, Incidents};
 use tower_http::compression::CompressionLayer;
 use weir_ingest::Ingest;
@@ -11,8 +12,12 @@ use weir_kafka::LagHandle;
 use weir_model::source::{LogSource, MetricSource, SpanSource};
 use weir_model::usage::Usage;
 use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed, Timestamp};
+use weir_rules::Rules;
 
-use crate::{changes, cors, data_in, diagnose, incidents, lag, map, page, prometheus, push, self_metrics};
+use crate::{
+    alertmanager, changes, cors, data_in, diagnose, incidents, lag, map, notifications, page, prometheus, push, rules,
+    self_metrics,
+};
 
 /// Handles to everything that answers requests. Built once by the binary.
 pub struct App {
@@ -31,6 +36,9 @@ pub struct App {
     /// Who calls whom, learned from the feed.
     pub graph: Arc<Graph>,
     pub incidents: Incidents,
+    pub rules: Rules,
+    /// Routing, silences and notifications.
+    pub alerts: Alerts,
     /// Consumer lag of the Kafka clusters that are polled.
     pub lag: LagHandle,
     /// What weir measures of itself.
@@ -54,12 +62,15 @@ pub fn router(app: Arc<App>) -> Router {
     );
     Router::new()
         .merge(prometheus::router(Arc::new(prometheus)))
+        .merge(alertmanager::router())
         .merge(diagnose::router())
         .merge(changes::router())
         .merge(incidents::router())
         .merge(lag::router())
         .merge(map::router())
+        .merge(rules::router())
         .merge(self_metrics::router())
+        .merge(notifications::router())
         .merge(page::router())
         .merge(push::router())
         .merge(data_in::router())

@@ -3,6 +3,7 @@
 //! Each surface is one module with a `router()`; [`App`] is what they share. JSON and protobuf types
 //! live here and in `weir-ingest`, never in stores or engines.
 
+mod alertmanager;
 mod app;
 mod changes;
 mod data_in;
@@ -11,9 +12,11 @@ mod diagnose;
 mod incidents;
 mod lag;
 mod map;
+mod notifications;
 mod page;
 pub mod prometheus;
 mod push;
+mod rules;
 mod self_metrics;
 pub mod tenant;
 

@@ -19,6 +19,7 @@ use weir_model::usage::Usage;
 use weir_model::{Budget, Clock, CommitFeed, SystemClock, TenantId};
 use weir_tsdb::MemMetrics;
 
+use crate::alerting::{self, Alerting};
 use crate::listen::{self, Protection};
 use crate::memory;
 use crate::web_config::WebConfig;
@@ -46,6 +47,8 @@ pub struct ServeArgs {
     /// A Kafka cluster whose consumer lag is polled, as name=host:port[,host:port]; may be repeated.
     #[arg(long, value_name = "NAME=BROKERS")]
     kafka: Vec<ClusterOptions>,
+    #[command(flatten)]
+    alerting: alerting::Args,
     /// Memory for what is stored and queried, such as 2GiB; 60 % of what there is by default.
     #[arg(long, value_parser = memory::parse_bytes)]
     memory_limit: Option<u64>,
@@ -79,7 +82,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
 
     let shutdown = CancellationToken::new();
     let limit_bytes = args.memory_limit.unwrap_or_else(memory::default_limit_bytes);
-    let app = build(limit_bytes, external_url, args.kafka, &shutdown);
+    let app = build(limit_bytes, external_url, args.kafka, &args.alerting, &shutdown)?;
 
     tracing::info!(limit_mib = limit_bytes >> 20, "metrics, logs and traces are kept in memory, lost on restart");
     announce(&own_url, &listeners)?;
@@ -100,12 +103,26 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
 }
 
 /// Stores and services, connected. The one place that knows all of them.
-fn build(limit_bytes: u64, external_url: String, kafka: Vec<ClusterOptions>, shutdown: &CancellationToken) -> Arc<App> {
+fn build(
+    limit_bytes: u64,
+    external_url: String,
+    kafka: Vec<ClusterOptions>,
+    alerting: &alerting::Args,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Arc<App>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let root = Budget::root(limit_bytes);
     let part = |name: &str, percent: u64| root.child(name, limit_bytes / 100 * percent);
-    let parts = [part("metrics", 30), part("logs", 25), part("traces", 25), part("queries", 17), part("graph", 2), part("lag", 1)];
-    let [metrics, logs, spans, query_budget, graph, lag] = &parts;
+    let parts = [
+        part("metrics", 30),
+        part("logs", 25),
+        part("traces", 25),
+        part("queries", 14),
+        part("rules", 3),
+        part("graph", 2),
+        part("lag", 1),
+    ];
+    let [metrics, logs, spans, query_budget, rules, graph, lag] = &parts;
     let metrics = Arc::new(MemMetrics::new(metrics));
     let logs = Arc::new(MemLogs::new(logs));
     let spans = Arc::new(MemSpans::new(spans));
@@ -150,7 +167,20 @@ fn build(limit_bytes: u64, external_url: String, kafka: Vec<ClusterOptions>, shu
     feed.subscribe(poller.observer());
     let lag = poller.handle();
     tokio::spawn(poller.run(shutdown.clone()));
-    Arc::new(App {
+    let Alerting { rules, alerts } = alerting::start(
+        alerting,
+        alerting::Surroundings {
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            feed: &feed,
+            budget: rules.clone(),
+            incidents: &incidents,
+            external_url: external_url.clone(),
+            registry: &mut registry,
+            shutdown,
+        },
+    )?;
+    Ok(Arc::new(App {
         started_at: clock.now(),
         clock,
         query_budget: query_budget.clone(),
@@ -166,10 +196,12 @@ fn build(limit_bytes: u64, external_url: String, kafka: Vec<ClusterOptions>, shu
         usage,
         graph,
         incidents,
+        rules,
+        alerts,
         lag,
         registry: Arc::new(registry),
         external_url,
-    })
+    }))
 }
 
 fn external_url(given: Option<&str>, own: &str) -> anyhow::Result<String> {

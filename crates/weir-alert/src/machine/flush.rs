@@ -140,7 +140,7 @@ impl Machine {
             resolved,
             at: now,
             expires_at: now.plus(RETENTION.min(route.repeat_interval * 2)),
-            cause: cause.as_ref().map(|c| c.title.clone()),
+            cause: cause.as_ref().map(|c| c.key.clone()),
             cause_updates: known.filter(|_| reason != "first notification").map_or(0, |e| e.cause_updates),
         };
         let told: Vec<Alert> = shown.iter().filter(|a| send_resolved || !a.resolved(now)).cloned().collect();
@@ -233,10 +233,10 @@ impl Machine {
                 let mut entry = entry.clone();
                 sort_alerts(&mut told);
                 let Some(cause) = self.cause(tenant, &told, now) else { continue };
-                if entry.cause.as_ref() == Some(&cause.title) {
+                if entry.cause.as_ref() == Some(&cause.key) {
                     continue;
                 }
-                entry.cause = Some(cause.title.clone());
+                entry.cause = Some(cause.key.clone());
                 entry.cause_updates += 1;
                 let in_flight = InFlight { tenant: tenant.clone(), group: id.clone(), log_key, entry };
                 waiting.push(self.job(in_flight, idx, &told, "cause known", Some(cause), now));
