@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use prometheus_client::registry::Registry;
+use tower_http::compression::CompressionLayer;
 use weir_alert::Alerts;
 use weir_diagnose::{Graph, Incidents};
-use tower_http::compression::CompressionLayer;
 use weir_ingest::Ingest;
 use weir_kafka::LagHandle;
 use weir_model::source::{LogSource, MetricSource, SpanSource};
@@ -14,6 +14,7 @@ use weir_model::usage::Usage;
 use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed, Timestamp};
 use weir_rules::Rules;
 
+use crate::demo::{self, DemoControl};
 use crate::{
     alertmanager, changes, cors, data_in, diagnose, incidents, lag, map, notifications, page, prometheus, push, rules,
     self_metrics,
@@ -48,8 +49,8 @@ pub struct App {
     /// The accounts that `/status` shows.
     pub budgets: Vec<Budget>,
     pub started_at: Timestamp,
-    /// Whether a demo pipeline runs beside this server.
-    pub is_demo: bool,
+    /// The demo that started this server, if one did.
+    pub demo: Option<DemoControl>,
 }
 
 /// Every surface, one line each.
@@ -74,6 +75,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(page::router())
         .merge(push::router())
         .merge(data_in::router())
+        .merge(demo::router())
         .layer(CompressionLayer::new())
         .layer(axum::middleware::from_fn(cors::allow))
         .with_state(app)

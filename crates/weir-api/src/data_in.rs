@@ -127,7 +127,7 @@ async fn status(State(app): State<Arc<App>>) -> Response {
         "now": app.clock.now().rfc3339(),
         "storage": "memory",
         "external_url": app.external_url,
-        "demo": app.is_demo,
+        "demo": app.demo.is_some(),
         "budgets": budgets,
     }))
     .into_response()

@@ -6,8 +6,9 @@
 mod alertmanager;
 mod app;
 mod changes;
-mod data_in;
 mod cors;
+mod data_in;
+mod demo;
 mod diagnose;
 mod incidents;
 mod lag;
@@ -21,4 +22,5 @@ mod self_metrics;
 pub mod tenant;
 
 pub use app::{App, router};
+pub use demo::DemoControl;
 pub use push::grpc_router;

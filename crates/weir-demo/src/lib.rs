@@ -9,16 +9,25 @@
 
 pub mod broker;
 mod database;
+mod drill;
 mod error;
 mod event;
+mod http;
 mod logs;
 mod metrics;
 mod naming;
+mod pager;
 mod propagate;
 mod release;
 pub mod service;
+mod smoke;
+mod supervisor;
 mod telemetry;
 pub mod topology;
 
+pub use drill::{DrillOptions, DrillResult, run as drill};
 pub use error::DemoError;
 pub use naming::Names;
+pub use pager::Page;
+pub use smoke::{Check, run as smoke};
+pub use supervisor::{Demo, DemoOptions, Fault, FaultView, ProcessUsage, RULES, Thing, Truth, WeirOptions};

@@ -5,9 +5,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod alerting;
+mod demo;
+mod drill;
 mod listen;
 mod memory;
 mod serve;
+mod smoke;
 mod web_config;
 
 #[global_allocator]
@@ -25,6 +28,15 @@ struct Cli {
 enum Command {
     /// Take in telemetry, evaluate rules, answer queries, show the page.
     Serve(serve::ServeArgs),
+    /// Everything at once: a Kafka-protocol broker, a live pipeline over it, and weir watching it.
+    Demo(demo::DemoArgs),
+    /// Break a fresh demo in drawn ways, and score how it is found, paged and explained.
+    Drill(drill::DrillArgs),
+    /// Check a running server: three signals, lag, the page and one alert path.
+    Smoke(smoke::SmokeArgs),
+    /// One process of the demo's pipeline; the demo starts it.
+    #[command(name = "demo-service", hide = true)]
+    DemoService(demo::ServiceArgs),
 }
 
 fn main() -> ExitCode {
@@ -33,6 +45,10 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let result = match cli.command {
         Command::Serve(args) => serve::main(args),
+        Command::Demo(args) => demo::main(args),
+        Command::Drill(args) => drill::main(args),
+        Command::Smoke(args) => smoke::main(args),
+        Command::DemoService(args) => demo::service(args),
     };
     match result {
         Ok(code) => code,

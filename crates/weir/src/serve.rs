@@ -9,7 +9,7 @@ use clap::Args;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use weir_api::App;
+use weir_api::{App, DemoControl};
 use weir_diagnose::{DiagnoseMetrics, Graph, IncidentOptions, Incidents, Sources};
 use weir_events::{ChangeLog, MemLogs, MemSpans};
 use weir_ingest::{Ingest, IngestOptions, Limits};
@@ -52,6 +52,12 @@ pub struct ServeArgs {
     /// Memory for what is stored and queried, such as 2GiB; 60 % of what there is by default.
     #[arg(long, value_parser = memory::parse_bytes)]
     memory_limit: Option<u64>,
+    /// Address of the demo that this server belongs to; `weir demo` gives it.
+    #[arg(long, value_name = "URL", hide = true)]
+    demo_control: Option<String>,
+    /// End when standard input does, so that a server never outlives the program that started it.
+    #[arg(long, hide = true)]
+    exit_with_stdin: bool,
 }
 
 pub fn main(args: ServeArgs) -> anyhow::Result<ExitCode> {
@@ -82,13 +88,17 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
 
     let shutdown = CancellationToken::new();
     let limit_bytes = args.memory_limit.unwrap_or_else(memory::default_limit_bytes);
-    let app = build(limit_bytes, external_url, args.kafka, &args.alerting, &shutdown)?;
+    let demo = args.demo_control.as_deref().map(DemoControl::new).transpose()?;
+    let app = build(limit_bytes, external_url, args.kafka, &args.alerting, demo, &shutdown)?;
 
     tracing::info!(limit_mib = limit_bytes >> 20, "metrics, logs and traces are kept in memory, lost on restart");
     announce(&own_url, &listeners)?;
     let stop = shutdown.clone();
     tokio::spawn(async move {
-        signal().await;
+        tokio::select! {
+            () = signal() => {}
+            () = end_of_stdin(), if args.exit_with_stdin => {}
+        }
         tracing::info!("stopping");
         stop.cancel();
     });
@@ -108,6 +118,7 @@ fn build(
     external_url: String,
     kafka: Vec<ClusterOptions>,
     alerting: &alerting::Args,
+    demo: Option<DemoControl>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Arc<App>> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -185,7 +196,6 @@ fn build(
         clock,
         query_budget: query_budget.clone(),
         budgets: std::iter::once(root).chain(parts).collect(),
-        is_demo: false,
         metrics,
         logs,
         spans,
@@ -201,6 +211,7 @@ fn build(
         lag,
         registry: Arc::new(registry),
         external_url,
+        demo,
     }))
 }
 
@@ -227,4 +238,14 @@ async fn signal() {
         return std::future::pending().await;
     };
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
+}
+
+/// A thread of its own reads: a blocking read cannot be cancelled, and it ends with the process.
+async fn end_of_stdin() {
+    let (sender, ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        let _ = sender.send(());
+    });
+    let _ = ended.await;
 }

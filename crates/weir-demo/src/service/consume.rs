@@ -80,6 +80,7 @@ where
 {
     let assignment = &shared.assignment;
     let role = assignment.instance.role;
+    shared.metrics.start_errors(stage);
     let (topic, group) = assignment.topology.input(role).expect("consuming roles have an input");
     let (topic, group): (Arc<str>, String) = (topic.into(), group.to_owned());
     let epoch = Arc::new(AtomicU64::new(0));

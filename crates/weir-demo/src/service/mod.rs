@@ -81,8 +81,11 @@ pub async fn run(assignment: Assignment, standby: bool) -> Result<(), DemoError>
         assignment: Arc::new(assignment),
     };
     let player = Player::prepare(&shared)?;
-    if standby && !cord.wait_for_line().await {
-        return Ok(());
+    if standby {
+        shared.logger.log(Level::Info, crate::supervisor::STANDING_BY, None, None, &[]);
+        if !cord.wait_for_line().await {
+            return Ok(());
+        }
     }
     let (app, task) = player.start(shared.clone())?;
     let port = shared.assignment.instance.port;

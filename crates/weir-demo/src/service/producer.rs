@@ -46,6 +46,7 @@ impl Producer {
         let per_second = topology.events_per_second * share;
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT));
         let sent = Arc::new(Every::default());
+        shared.metrics.start_errors("produce");
         shared.controls.ready.store(true, Ordering::Relaxed);
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;
+mod pipeline;
 mod web_config;
