@@ -7,7 +7,8 @@ use weir_model::source::{LogSource, MetricSource, ReadContext, ReadError, SpanSo
 use weir_model::{ChangeSource, TimeRange};
 
 use crate::causes;
-use crate::finding::Aspect;
+use crate::finding::{Aspect, Finding};
+use crate::log_scan::LogTable;
 use crate::metric_scan::MetricTable;
 use crate::network;
 use crate::rank::{Suspect, rank};
@@ -17,11 +18,15 @@ use crate::types::{Cause, Diagnosis, Question, ReadStats};
 
 /// Spans read per side; about a tenth of a second of work each.
 const SPANS_MAX: usize = 100_000;
+/// Log lines read per side.
+const LINES_MAX: usize = 30_000;
 /// Traces younger than this may still be arriving.
 const TRACE_SETTLE_MS: i64 = 3_000;
 const TRACED_LATENCY_SHARE: f64 = 0.2;
 /// Changes from this long before the window are told.
 const CHANGES_BEFORE: Duration = Duration::from_secs(120);
+/// Traffic weighs little as a symptom, more as a decision of the caller.
+const NEW_CALLS_FACTOR: f64 = 2.0;
 const AFFECTED_MAX: usize = 12;
 
 /// Where telemetry is read from.
@@ -45,22 +50,31 @@ pub async fn diagnose(sources: &Sources, question: &Question, context: &ReadCont
     let mut spans = SpanTable::default();
     spans.read(&*sources.spans, tenant, BASELINE, question.baseline, SPANS_MAX, context).await?;
     spans.read(&*sources.spans, tenant, WINDOW, span_window, SPANS_MAX, context).await?;
+    let mut logs = LogTable::default();
+    logs.read(&*sources.logs, tenant, BASELINE, question.baseline, LINES_MAX, context).await?;
+    logs.read(&*sources.logs, tenant, WINDOW, question.window, LINES_MAX, context).await?;
 
     let topology = Topology::new(&spans, &metrics);
-    let stats = ReadStats { n_series: metrics.n_series, n_spans: spans.n_spans, n_log_lines: 0 };
+    let stats = ReadStats { n_series: metrics.n_series, n_spans: spans.n_spans, n_log_lines: logs.n_lines };
     let mut findings = spans.findings();
+    findings.extend(logs.findings());
     let mut edges = network::span_edges(&spans);
     edges.extend(network::metric_edges(&metrics, &edges));
     let instance_of = |service: &str| spans.instance_named(service).or_else(|| metrics.instance_of(service));
     findings.extend(network::findings(edges, instance_of));
+    let volumes = metrics.volumes();
     // Where spans tell self times, latencies that include the callees' say little more.
     let traced = spans.traced_services();
     findings.extend(metrics.findings.iter().cloned().map(|mut finding| {
         if finding.aspect == Aspect::Latency && traced.contains(&finding.service) {
             finding.weight *= TRACED_LATENCY_SHARE;
         }
+        if finding.aspect == Aspect::Latency {
+            finding.weight *= volumes.factor(&finding);
+        }
         finding
     }));
+    findings.extend(new_calls(&metrics, &topology));
     for stall in metrics.lag.stalls() {
         // A group whose spans say nothing stands for its own service.
         let group = &stall.key.group;
@@ -99,4 +113,30 @@ fn affected(causes: &[Cause], suspects: &[Suspect], topology: &Topology) -> Vec<
         }
     }
     out
+}
+
+/// Callees that get far more or less to do from their one caller, whose own traffic is as before:
+/// the caller took another path.
+fn new_calls(metrics: &MetricTable, topology: &Topology) -> Vec<Finding> {
+    let steady = |service: &Arc<str>| metrics.traffic.get(service).is_some_and(|f| (0.67..1.5).contains(f));
+    let moved = metrics.findings.iter().filter(|f| f.aspect == Aspect::Traffic);
+    moved
+        .filter_map(|finding| {
+            let mut callers = topology.callers(&finding.service);
+            let (Some(caller), None) = (callers.next(), callers.next()) else { return None };
+            let factor = (finding.during + 1e-9) / (finding.before + 1e-9);
+            if !steady(caller) || (0.33..3.0).contains(&factor) {
+                return None;
+            }
+            Some(Finding {
+                service: caller.clone(),
+                instance: metrics.instance_of(caller),
+                aspect: Aspect::Structure,
+                weight: finding.weight * NEW_CALLS_FACTOR,
+                subject: format!("calls from {caller} to {}", finding.service),
+                callee: Some(finding.service.clone()),
+                ..finding.clone()
+            })
+        })
+        .collect()
 }

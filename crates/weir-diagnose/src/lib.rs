@@ -19,6 +19,7 @@ mod graph;
 mod incident;
 mod incidents;
 mod lag;
+mod log_scan;
 mod metric_scan;
 mod metric_words;
 mod metrics;

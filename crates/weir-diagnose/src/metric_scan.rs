@@ -45,12 +45,31 @@ pub struct MetricTable {
     /// Moves of latency from caller to callee, as seen by either.
     pub edge_latency: AHashMap<NamedEdge, Vec<LatencyMove>>,
     pub lag: LagTable,
+    /// Requests of a service, in whatever unit its traffic is told; comparable between services.
+    volumes: AHashMap<Arc<str>, f64>,
     /// Factor of traffic per service between baseline and window.
     pub traffic: AHashMap<Arc<str>, f64>,
     /// Services and their instances, the first few.
     pub instances: AHashMap<Arc<str>, AHashSet<Arc<str>>>,
     pub n_series: usize,
     aliases: Aliases,
+}
+
+/// Requests per service, to weigh latencies by.
+pub struct Volumes<'a> {
+    table: &'a MetricTable,
+    total: f64,
+}
+
+impl Volumes<'_> {
+    /// Between a half and one: a slow component that few ask costs little. One when traffic is
+    /// unknown.
+    pub fn factor(&self, finding: &Finding) -> f64 {
+        match self.table.cost(finding) {
+            Some(cost) if self.total > 0.0 => 0.4 + 0.6 * (cost / self.total).min(1.0).sqrt(),
+            _ => 1.0,
+        }
+    }
 }
 
 struct Sides {
@@ -84,6 +103,21 @@ impl MetricTable {
             tokio::task::yield_now().await;
         }
         Ok(table)
+    }
+
+    /// How much time each service's slower answers cost in all, for weighing one against another.
+    pub fn volumes(&self) -> Volumes<'_> {
+        let costs = self.findings.iter().filter(|f| f.aspect == Aspect::Latency);
+        let mut most: AHashMap<&Arc<str>, f64> = AHashMap::new();
+        for finding in costs {
+            let cost = most.entry(&finding.service).or_default();
+            *cost = cost.max(self.cost(finding).unwrap_or(0.0));
+        }
+        Volumes { table: self, total: most.values().sum() }
+    }
+
+    fn cost(&self, finding: &Finding) -> Option<f64> {
+        Some((finding.during - finding.before).max(0.0) * self.volumes.get(&finding.service)?)
     }
 
     /// The only instance that speaks for a service.
@@ -133,7 +167,11 @@ impl MetricTable {
         if meaning.aspect == Aspect::Traffic && shift.before > 0.0 {
             let factor = (shift.during / shift.before).clamp(0.01, 100.0);
             let known = self.traffic.entry(service.clone()).or_insert(factor);
-            *known = known.max(factor);
+            *known = if factor.ln().abs() > known.ln().abs() { factor } else { *known };
+        }
+        if meaning.aspect == Aspect::Traffic {
+            let volume = self.volumes.entry(service.clone()).or_default();
+            *volume = volume.max(shift.before.max(shift.during));
         }
         if let Some(finding) = judge(&meaning, labels, &shift, service, refs.instance) {
             self.findings.push(finding);
@@ -174,6 +212,7 @@ fn effect_floor(meaning: &Meaning) -> f64 {
         (Aspect::Latency, "s") => 0.001,
         (Aspect::Latency, "ms") => 1.0,
         (Aspect::Errors, _) => 0.1,
+        (Aspect::Cpu, "m") => 20.0,
         (Aspect::Cpu, _) => 0.02,
         (Aspect::Traffic, _) => 0.5,
         (Aspect::Memory | Aspect::Disk | Aspect::Network, "B") => 4096.0,
@@ -200,9 +239,11 @@ fn judge(
     weight *= match meaning.aspect {
         Aspect::Cpu | Aspect::Memory | Aspect::Network | Aspect::Disk if meaning.shared => 0.15,
         Aspect::Traffic => 0.3,
-        Aspect::Network => 0.4,
+        Aspect::Network => 0.2,
         Aspect::Disk => 0.4,
         Aspect::Memory => 0.7,
+        // With everything that is waited for in it.
+        Aspect::Latency => 0.7,
         _ => 1.0,
     };
     if !bad {
@@ -213,7 +254,7 @@ fn judge(
         };
     }
     if meaning.remote {
-        weight *= 0.3;
+        weight *= 0.05;
     }
     (weight > 0.0).then(|| Finding {
         service,

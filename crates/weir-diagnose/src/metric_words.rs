@@ -73,6 +73,7 @@ pub fn meaning(name: &str) -> Option<Meaning> {
     let percent = any(&["percent", "percentage", "pct", "utilization", "utilisation"]);
     let unit = match () {
         () if percent => "%",
+        () if any(&["millicores"]) => "m",
         () if any(&["seconds"]) && (aspect == Aspect::Latency || !counter) => "s",
         () if any(&["ms", "milliseconds"]) => "ms",
         () if any(&["bytes"]) => "B",

@@ -117,14 +117,15 @@ pub fn count_shift(baseline: &[Tally], window: &[Tally]) -> Option<Shift> {
     let (before, during) = (events_b / trials_b, events_w / trials_w);
     // Half an event each keeps a share of nothing from being certain.
     let pooled = (events_b + 0.5) / trials_b;
-    let mut excess: Vec<f64> = baseline
+    let excess: Vec<f64> = baseline
         .iter()
         .filter(|t| t.2 > 0)
         .map(|t| (f64::from(t.1) - before * f64::from(t.2)).powi(2) / (pooled * f64::from(t.2)))
         .collect();
     let n = excess.len().max(1) as f64;
-    excess.sort_unstable_by(f64::total_cmp);
-    let dispersion = (excess.iter().sum::<f64>() / n).clamp(1.0, 100.0);
+    // What happens each time, once or more, varies less than chance: one that is missing is news.
+    let least = if before >= 0.5 && events_b >= 20.0 { 0.05 } else { 1.0 };
+    let dispersion = (excess.iter().sum::<f64>() / n).clamp(least, 100.0);
     let spread = (dispersion * pooled * (1.0 / trials_w + 1.0 / trials_b)).sqrt().max(0.01 * before);
     let half = before + (during - before) / 2.0;
     let beyond = |t: &Tally| {
