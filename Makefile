@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: web test-web demo drill smoke lint fmt setup test bench
+.PHONY: web test-web demo drill smoke lint fmt setup test test-kafka bench
 
 setup: ## Debian packages that tests and the demo use
 	@scripts/setup.sh
@@ -36,6 +36,15 @@ smoke: ## Starts a server and asserts signals, lag, page and an alert
 
 test: setup
 	$(CARGO) test --workspace
+
+# The jars of tests/kafka/pom.xml, from Maven Central.
+KAFKA_JARS := $(abspath $(TARGET))/kafka
+$(KAFKA_JARS)/.ready: tests/kafka/pom.xml
+	mvn -q -B -f tests/kafka/pom.xml dependency:copy-dependencies -DoutputDirectory=$(KAFKA_JARS)
+	@touch $@
+
+test-kafka: setup $(KAFKA_JARS)/.ready ## The embedded broker's suite against a real Apache Kafka
+	WEIR_KAFKA_JARS=$(KAFKA_JARS) $(CARGO) test --workspace --features weir-demo/real-kafka --test kafka_real
 
 web: web/node_modules/.ready ## The page, into web/dist, from where the binary embeds it
 	cd web && npm run build

@@ -252,3 +252,116 @@ fn snappy(packed: &[u8], plain: &mut Vec<u8>) -> Result<(), BatchError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+pub mod testing {
+    use kafka_protocol::records::{Compression, Record, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+
+    use super::*;
+
+    /// A batch with one record per time, as a producer without idempotence would send it.
+    pub fn batch(times: &[i64]) -> Batch {
+        read_one(&encode(times, Compression::None)).unwrap()
+    }
+
+    pub fn encode(times: &[i64], compression: Compression) -> Bytes {
+        let record = |(offset, time): (usize, &i64)| Record {
+            transactional: false,
+            control: false,
+            delete_horizon: false,
+            partition_leader_epoch: -1,
+            producer_id: -1,
+            producer_epoch: -1,
+            timestamp_type: TimestampType::Creation,
+            offset: offset as i64,
+            // The encoder takes equal distances from the offset as one batch.
+            sequence: offset as i32 - 1,
+            timestamp: *time,
+            key: None,
+            value: Some(Bytes::from_static(b"value")),
+            headers: Default::default(),
+        };
+        let records: Vec<Record> = times.iter().enumerate().map(record).collect();
+        let mut out = BytesMut::new();
+        RecordBatchEncoder::encode(&mut out, &records, &RecordEncodeOptions { version: 2, compression }).unwrap();
+        out.freeze()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::records::Compression;
+    use proptest::prelude::*;
+
+    use super::testing::encode;
+    use super::*;
+
+    const TIMES: [i64; 4] = [1_700_000_000_000, 1_700_000_000_007, 1_699_999_999_000, 1_700_000_000_007];
+
+    #[test]
+    fn record_times_are_read_through_every_compression() {
+        let codecs = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+        for codec in codecs {
+            let batch = read_one(&encode(&TIMES, codec)).unwrap().placed_at(40, 0);
+            let want: Vec<(i64, i64)> = (40..).zip(TIMES).collect();
+            assert_eq!(batch.record_times().unwrap(), want, "{codec:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_keeps_its_checksum_when_it_is_placed() {
+        let placed = read_one(&encode(&TIMES, Compression::None)).unwrap().placed_at(1 << 40, 0);
+        let read = read_one(&placed.bytes).unwrap();
+        assert_eq!((read.base_offset, read.last_offset()), (1 << 40, (1 << 40) + 3));
+        assert_eq!(read, placed);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let good = encode(&TIMES, Compression::None);
+        let with = |at: usize, bytes: &[u8]| {
+            let mut changed = BytesMut::from(&good[..]);
+            changed[at..at + bytes.len()].copy_from_slice(bytes);
+            changed.freeze()
+        };
+        let twice: Bytes = [&good[..], &good[..]].concat().into();
+        for (bytes, want) in [
+            (Bytes::new(), "record batch is cut off: 0 of 61 bytes"),
+            (good.slice(..good.len() - 1), "record batch is cut off"),
+            (with(16, &[1]), "record format v1 is not supported, only v2"),
+            (with(8, &i32::MAX.to_be_bytes()), "is larger than 1048588"),
+            (with(8, &(-1_i32).to_be_bytes()), "negative length"),
+            (with(8, &[0, 0, 0, 9]), "shorter than its header"),
+            (with(70, &[0xff]), "checksum"),
+            (twice, "more than one batch"),
+        ] {
+            let got = read_one(&bytes).unwrap_err().to_string();
+            assert!(got.contains(want), "{got}: {want}");
+        }
+    }
+
+    #[test]
+    fn sequences_wrap_to_zero() {
+        assert_eq!(add_sequence(i32::MAX, 1), 0);
+        assert_eq!(add_sequence(i32::MAX - 2, 5), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), codec in 0u8..8) {
+            let bytes = Bytes::from(bytes);
+            let _ = read_one(&bytes);
+            // With a valid header before them, past the checksum.
+            let mut made = BytesMut::from(&encode(&[1], Compression::None)[..HEADER_BYTES]);
+            made.extend_from_slice(&bytes);
+            let n = (made.len() - 12) as u32;
+            made[8..12].copy_from_slice(&n.to_be_bytes());
+            made[22] = codec;
+            let crc = crc32c::crc32c(&made[21..]);
+            made[17..21].copy_from_slice(&crc.to_be_bytes());
+            if let Ok(batch) = read_one(&made.freeze()) {
+                let _ = batch.record_times();
+            }
+        }
+    }
+}

@@ -307,8 +307,12 @@ impl Group {
                 self.state = State::Preparing { deadline: now + self.initial_delay, initial: true };
             }
             State::Completing { .. } | State::Stable => {
-                for sync in self.members.values_mut().filter_map(|m| m.sync.take()) {
-                    answer(sync, Err(ResponseError::RebalanceInProgress));
+                for member in self.members.values_mut() {
+                    if let Some(sync) = member.sync.take() {
+                        // Its session did not run while it waited.
+                        member.deadline = now + member.session_timeout;
+                        answer(sync, Err(ResponseError::RebalanceInProgress));
+                    }
                 }
                 self.state = State::Preparing { deadline: now + self.rebalance_timeout(), initial: false };
             }
@@ -529,4 +533,231 @@ impl Group {
 /// Nobody listens when the client has gone away; its session then runs out.
 fn answer<T>(reply: oneshot::Sender<T>, with: T) {
     let _gone = reply.send(with);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A group, a clock that stands until it is moved, and the answers that are awaited.
+    struct Scene {
+        group: Group,
+        start: Instant,
+        now: Instant,
+    }
+
+    impl Scene {
+        fn new() -> Self {
+            let start = Instant::now();
+            Self { group: Group::new(150 * MS), start, now: start }
+        }
+
+        /// Moves the clock in the steps that the timer would take.
+        fn advance(&mut self, by: Duration) {
+            let end = self.now + by;
+            while let Some(due) = self.group.next_deadline().filter(|due| *due <= end) {
+                self.now = due.max(self.now);
+                self.group.tick(self.now);
+                assert!(self.group.next_deadline().is_none_or(|next| next > self.now), "the timer would spin");
+            }
+            self.now = end;
+        }
+
+        fn send(&mut self, join: Join) -> oneshot::Receiver<JoinReply> {
+            let (reply, answer) = oneshot::channel();
+            self.group.join(join, self.now, reply);
+            answer
+        }
+
+        /// A member that joins under an id of its own choosing, as an old client would.
+        fn join(&mut self, fresh_id: &str) -> oneshot::Receiver<JoinReply> {
+            self.send(request("", fresh_id))
+        }
+        fn rejoin(&mut self, id: &str) -> oneshot::Receiver<JoinReply> {
+            self.send(request(id, "unused"))
+        }
+
+        fn sync(&mut self, id: &str, assignments: &[(&str, &'static str)]) -> oneshot::Receiver<SyncReply> {
+            let (reply, answer) = oneshot::channel();
+            let given = assignments.iter().map(|(id, a)| ((*id).to_owned(), Bytes::from_static(a.as_bytes())));
+            let caller = Caller { member_id: id, instance_id: None, generation: self.group.generation };
+            self.group.sync(&caller, given.collect(), self.now, reply);
+            answer
+        }
+
+        fn heartbeat(&mut self, id: &str) -> Result<(), ResponseError> {
+            let caller = Caller { member_id: id, instance_id: None, generation: self.group.generation };
+            self.group.heartbeat(&caller, self.now)
+        }
+
+        /// `a` leads, `b` follows, both have their assignment.
+        fn two_members() -> Self {
+            let mut scene = Self::new();
+            let (mut a, mut b) = (scene.join("a"), scene.join("b"));
+            scene.advance(150 * MS);
+            assert_eq!(a.try_recv().unwrap().unwrap().members.len(), 2);
+            assert!(b.try_recv().unwrap().unwrap().members.is_empty());
+            let mut follower = scene.sync("b", &[]);
+            let mut leader = scene.sync("a", &[("a", "0"), ("b", "1")]);
+            assert_eq!(leader.try_recv().unwrap().unwrap().assignment, "0");
+            assert_eq!(follower.try_recv().unwrap().unwrap().assignment, "1");
+            assert_eq!(scene.group.state(), State::Stable);
+            scene
+        }
+    }
+
+    fn request(member_id: &str, fresh_id: &str) -> Join {
+        Join {
+            member_id: member_id.to_owned(),
+            instance_id: None,
+            client_id: "test".to_owned(),
+            client_host: "/127.0.0.1".to_owned(),
+            session_timeout: 6000 * MS,
+            rebalance_timeout: 20_000 * MS,
+            protocol_type: "consumer".to_owned(),
+            protocols: vec![("range".to_owned(), Bytes::new()), ("roundrobin".to_owned(), Bytes::new())],
+            requires_known_id: false,
+            fresh_id: fresh_id.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_first_join_waits_only_the_initial_delay() {
+        let mut scene = Scene::new();
+        let mut a = scene.join("a");
+        scene.advance(149 * MS);
+        assert!(a.try_recv().is_err());
+        scene.advance(MS);
+        let joined = a.try_recv().unwrap().unwrap();
+        assert_eq!((joined.generation, joined.leader.as_str(), joined.protocol.as_str()), (1, "a", "range"));
+    }
+
+    #[test]
+    fn a_new_member_sends_the_others_back_to_join() {
+        let mut scene = Scene::two_members();
+        let mut c = scene.join("c");
+        assert_eq!(scene.heartbeat("a"), Err(ResponseError::RebalanceInProgress));
+        let mut a = scene.rejoin("a");
+        assert!(c.try_recv().is_err(), "b is missing");
+        let mut b = scene.rejoin("b");
+        for answer in [&mut a, &mut b, &mut c] {
+            assert_eq!(answer.try_recv().unwrap().unwrap().generation, 2);
+        }
+        assert_eq!(scene.heartbeat("a"), Ok(()));
+    }
+
+    #[test]
+    fn who_does_not_come_back_in_time_is_out() {
+        let mut scene = Scene::two_members();
+        let mut c = scene.join("c");
+        let mut a = scene.rejoin("a");
+        for _ in 0..20 {
+            scene.advance(999 * MS);
+            assert_eq!(scene.heartbeat("b"), Err(ResponseError::RebalanceInProgress), "alive, but it does not join");
+        }
+        scene.advance(1000 * MS);
+        assert_eq!(a.try_recv().unwrap().unwrap().members.len(), 2);
+        assert!(c.try_recv().unwrap().is_ok());
+        assert_eq!(scene.heartbeat("b"), Err(ResponseError::UnknownMemberId));
+    }
+
+    #[test]
+    fn a_silent_member_is_dead_after_its_session() {
+        let mut scene = Scene::two_members();
+        for _ in 0..5 {
+            scene.advance(1199 * MS);
+            assert_eq!(scene.heartbeat("a"), Ok(()));
+        }
+        scene.advance(10 * MS);
+        assert_eq!(scene.heartbeat("a"), Err(ResponseError::RebalanceInProgress));
+        let mut a = scene.rejoin("a");
+        assert_eq!(a.try_recv().unwrap().unwrap().members.len(), 1);
+        assert!(scene.now - scene.start < 7000 * MS);
+    }
+
+    #[test]
+    fn a_member_that_leaves_is_missed_at_once() {
+        let mut scene = Scene::two_members();
+        let caller = Caller { member_id: "a", instance_id: None, generation: -1 };
+        assert_eq!(scene.group.leave(&caller, scene.now), Ok(()));
+        assert_eq!(scene.group.leave(&caller, scene.now), Err(ResponseError::UnknownMemberId));
+        let mut b = scene.rejoin("b");
+        let joined = b.try_recv().unwrap().unwrap();
+        assert_eq!((joined.leader.as_str(), joined.members.len()), ("b", 1));
+        let caller = Caller { member_id: "b", ..caller };
+        assert_eq!(scene.group.leave(&caller, scene.now), Ok(()));
+        assert_eq!(scene.group.state(), State::Empty);
+        assert!(scene.group.is_void() && scene.group.next_deadline().is_none());
+    }
+
+    #[test]
+    fn new_members_are_told_their_id_first() {
+        let mut scene = Scene::new();
+        let mut told = scene.send(Join { requires_known_id: true, ..request("", "given") });
+        assert_eq!(told.try_recv().unwrap(), Err((ResponseError::MemberIdRequired, "given".to_owned())));
+        let mut joined = scene.rejoin("given");
+        scene.advance(150 * MS);
+        assert!(joined.try_recv().unwrap().is_ok());
+        let mut lapsed = scene.send(Join { requires_known_id: true, ..request("", "forgotten") });
+        assert!(lapsed.try_recv().unwrap().is_err());
+        scene.advance(6001 * MS);
+        let mut late = scene.rejoin("forgotten");
+        assert_eq!(late.try_recv().unwrap().unwrap_err().0, ResponseError::UnknownMemberId);
+    }
+
+    #[test]
+    fn a_leader_without_an_assignment_is_out() {
+        let mut scene = Scene::new();
+        let (_a, _b) = (scene.join("a"), scene.join("b"));
+        scene.advance(150 * MS);
+        let mut b = scene.sync("b", &[]);
+        for _ in 0..25 {
+            scene.advance(1000 * MS);
+            let _alive = scene.heartbeat("a");
+        }
+        assert_eq!(b.try_recv().unwrap(), Err(ResponseError::RebalanceInProgress));
+        assert_eq!(scene.heartbeat("a"), Err(ResponseError::UnknownMemberId));
+    }
+
+    #[test]
+    fn a_static_member_takes_over_from_itself() {
+        let mut scene = Scene::new();
+        let with = |fresh: &str| Join { instance_id: Some("node-1".to_owned()), ..request("", fresh) };
+        let mut first = scene.send(with("a"));
+        scene.advance(150 * MS);
+        assert!(first.try_recv().unwrap().is_ok());
+        let mut second = scene.send(with("b"));
+        assert_eq!(second.try_recv().unwrap().unwrap().leader, "b");
+        let fenced = Caller { member_id: "a", instance_id: Some("node-1"), generation: 1 };
+        assert_eq!(scene.group.heartbeat(&fenced, scene.now), Err(ResponseError::FencedInstanceId));
+    }
+
+    #[test]
+    fn who_may_commit() {
+        let mut scene = Scene::two_members();
+        let mut check = |member_id, generation, want: Result<(), ResponseError>| {
+            let caller = Caller { member_id, instance_id: None, generation };
+            assert_eq!(scene.group.check_commit(&caller, scene.now), want, "{member_id} {generation}");
+        };
+        check("a", 1, Ok(()));
+        check("a", 0, Err(ResponseError::IllegalGeneration));
+        check("nobody", 1, Err(ResponseError::UnknownMemberId));
+        check("", -1, Err(ResponseError::UnknownMemberId));
+        let caller = Caller { member_id: "", instance_id: None, generation: -1 };
+        assert_eq!(Group::new(MS).check_commit(&caller, Instant::now()), Ok(()));
+    }
+
+    #[test]
+    fn members_need_a_protocol_in_common() {
+        let mut scene = Scene::two_members();
+        let odd = vec![("sticky".to_owned(), Bytes::new())];
+        let mut refused = scene.send(Join { protocols: odd, ..request("", "c") });
+        assert_eq!(refused.try_recv().unwrap().unwrap_err().0, ResponseError::InconsistentGroupProtocol);
+        let some = vec![("sticky".to_owned(), Bytes::new()), ("roundrobin".to_owned(), Bytes::new())];
+        let mut c = scene.send(Join { protocols: some, ..request("", "c") });
+        let (_a, _b) = (scene.rejoin("a"), scene.rejoin("b"));
+        assert_eq!(c.try_recv().unwrap().unwrap().protocol, "roundrobin");
+    }
 }

@@ -148,3 +148,127 @@ impl PartitionLog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::broker::batch::testing::batch;
+    use crate::broker::batch::{HEADER_BYTES, read_first};
+
+    const ROOMY: Retention = Retention { bytes: u64::MAX, records: u64::MAX };
+
+    /// Base offsets and record counts of adjacent batches.
+    fn bases(mut bytes: Bytes) -> Vec<(i64, i32)> {
+        let mut all = Vec::new();
+        while !bytes.is_empty() {
+            let batch = read_first(&bytes).unwrap();
+            let _taken = bytes.split_to(batch.bytes.len());
+            all.push((batch.base_offset, batch.n_records));
+        }
+        all
+    }
+
+    #[test]
+    fn reads_begin_with_the_batch_that_holds_the_offset() {
+        let mut log = PartitionLog::new(ROOMY);
+        for n in [3, 1, 4] {
+            log.append(&batch(&vec![0; n])).unwrap();
+        }
+        for (offset, want) in
+            [(0, vec![(0, 3), (3, 1), (4, 4)]), (2, vec![(0, 3), (3, 1), (4, 4)]), (5, vec![(4, 4)]), (8, vec![])]
+        {
+            assert_eq!(bases(log.read(offset, usize::MAX, false).unwrap()), want, "from {offset}");
+        }
+        assert_eq!(log.read(9, 100, true), Err(OutOfRange { start: 0, end: 8 }));
+        assert_eq!(log.read(-1, 100, true), Err(OutOfRange { start: 0, end: 8 }));
+        assert_eq!(bases(log.read(0, 1, true).unwrap()), [(0, 3)], "a batch over the limit still makes progress");
+        assert!(log.read(0, 1, false).unwrap().is_empty());
+    }
+
+    #[test]
+    fn retention_drops_whole_batches_and_keeps_the_newest() {
+        let mut log = PartitionLog::new(Retention { bytes: u64::MAX, records: 5 });
+        for _ in 0..4 {
+            log.append(&batch(&[0, 0])).unwrap();
+        }
+        assert_eq!((log.start(), log.end()), (4, 8));
+        log.append(&batch(&[0; 9])).unwrap();
+        assert_eq!((log.start(), log.end()), (8, 17));
+        assert!(log.read(4, 100, true).is_err());
+    }
+
+    #[test]
+    fn a_retried_batch_is_stored_once() {
+        let mut log = PartitionLog::new(ROOMY);
+        let with = |sequence: i32, epoch: i16, n: usize| {
+            let mut made = batch(&vec![0; n]);
+            (made.producer_id, made.producer_epoch, made.base_sequence) = (7, epoch, sequence);
+            made
+        };
+        let stored = |base_offset, duplicate| Ok(Appended { base_offset, duplicate });
+        assert_eq!(log.append(&with(0, 0, 2)), stored(0, false));
+        assert_eq!(log.append(&with(2, 0, 3)), stored(2, false));
+        assert_eq!(log.append(&with(0, 0, 2)), stored(0, true));
+        assert_eq!(log.append(&with(2, 0, 3)), stored(2, true));
+        let gap = SequenceError::OutOfOrder { producer: 7, expected: 5, found: 6 };
+        assert_eq!(log.append(&with(6, 0, 1)), Err(gap));
+        assert_eq!(log.append(&with(0, 1, 1)), stored(5, false));
+        let old = SequenceError::OldEpoch { producer: 7, current: 1, found: 0 };
+        assert_eq!(log.append(&with(5, 0, 1)), Err(old));
+        assert_eq!(log.end(), 6);
+    }
+
+    #[test]
+    fn times_are_found_inside_batches() {
+        let mut log = PartitionLog::new(ROOMY);
+        log.append(&batch(&[100, 90, 110])).unwrap();
+        log.append(&batch(&[300, 200])).unwrap();
+        for (at, want) in [(0, Some((0, 100))), (101, Some((2, 110))), (111, Some((3, 300))), (301, None)] {
+            assert_eq!(log.lookup(Lookup::At(at)).unwrap(), want, "at {at}");
+        }
+        assert_eq!(log.lookup(Lookup::MaxTimestamp).unwrap(), Some((3, 300)));
+        assert_eq!(log.lookup(Lookup::Earliest).unwrap(), Some((0, -1)));
+        assert_eq!(log.lookup(Lookup::Latest).unwrap(), Some((5, -1)));
+        assert_eq!(PartitionLog::new(ROOMY).lookup(Lookup::MaxTimestamp).unwrap(), None);
+    }
+
+    proptest! {
+        /// Against a plain list of records: offsets are dense, reads are exact, time look-ups agree.
+        #[test]
+        fn the_log_agrees_with_a_list(
+            batches in proptest::collection::vec(proptest::collection::vec(0i64..1000, 1..6), 1..40),
+            keep in 1u64..60,
+            asked in 0i64..1000,
+        ) {
+            let mut log = PartitionLog::new(Retention { bytes: u64::MAX, records: keep });
+            let mut list: Vec<i64> = Vec::new();
+            for times in &batches {
+                let appended = log.append(&batch(times)).unwrap();
+                prop_assert_eq!(appended, Appended { base_offset: list.len() as i64, duplicate: false });
+                list.extend(times);
+                prop_assert_eq!(log.end(), list.len() as i64);
+                let kept = (log.end() - log.start()) as u64;
+                prop_assert!(kept <= keep || kept == times.len() as u64);
+            }
+            let start = log.start() as usize;
+            let found = list.iter().enumerate().skip(start).find(|(_, t)| **t >= asked);
+            prop_assert_eq!(log.lookup(Lookup::At(asked)).unwrap(), found.map(|(o, t)| (o as i64, *t)));
+            for offset in log.start()..=log.end() {
+                let read = bases(log.read(offset, usize::MAX, true).unwrap());
+                let mut next = read.first().map_or(log.end(), |b| b.0);
+                prop_assert!(next <= offset && read.first().is_none_or(|b| offset < b.0 + i64::from(b.1)));
+                for (base, n) in read {
+                    prop_assert_eq!(base, next);
+                    next += i64::from(n);
+                }
+                prop_assert_eq!(next, log.end());
+                let limit = HEADER_BYTES * 3;
+                let some = log.read(offset, limit, false).unwrap();
+                prop_assert!(some.len() <= limit);
+                prop_assert!(log.readable(offset, limit) >= some.len());
+            }
+        }
+    }
+}

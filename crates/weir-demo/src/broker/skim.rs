@@ -317,3 +317,175 @@ impl Walk<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+    use kafka_protocol::messages::{self as m, BrokerId, GroupId, TopicName};
+    use kafka_protocol::protocol::{Encodable, StrBytes};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::broker::dispatch::SUPPORTED;
+
+    fn text(s: &'static str) -> StrBytes {
+        StrBytes::from_static_str(s)
+    }
+
+    /// A request with an element in each of its arrays; as much of it as the version can carry.
+    fn full(api: ApiKey, version: i16) -> BytesMut {
+        let topic = || TopicName(text("topic"));
+        let group = || GroupId(text("group"));
+        let mut out = BytesMut::new();
+        let done = match api {
+            ApiKey::Produce => {
+                use m::produce_request::{PartitionProduceData, TopicProduceData};
+                let data = PartitionProduceData::default().with_records(Some(bytes::Bytes::from_static(b"records")));
+                let data = TopicProduceData::default().with_name(topic()).with_partition_data(vec![data]);
+                m::ProduceRequest::default().with_topic_data(vec![data]).encode(&mut out, version)
+            }
+            ApiKey::Fetch => {
+                use m::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+                let asked = FetchTopic::default().with_topic(topic());
+                let asked = asked.with_partitions(vec![FetchPartition::default(), FetchPartition::default()]);
+                let mut request = m::FetchRequest::default().with_topics(vec![asked]);
+                if version >= 7 {
+                    let forgotten = ForgottenTopic::default().with_topic(topic()).with_partitions(vec![1, 2]);
+                    request = request.with_forgotten_topics_data(vec![forgotten]);
+                }
+                if version >= 12 {
+                    request = request.with_cluster_id(Some(text("cluster")));
+                }
+                request.encode(&mut out, version)
+            }
+            ApiKey::ListOffsets => {
+                use m::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+                let asked = ListOffsetsTopic::default().with_name(topic());
+                let asked = asked.with_partitions(vec![ListOffsetsPartition::default()]);
+                m::ListOffsetsRequest::default().with_topics(vec![asked]).encode(&mut out, version)
+            }
+            ApiKey::Metadata => {
+                let asked = m::metadata_request::MetadataRequestTopic::default().with_name(Some(topic()));
+                let request = m::MetadataRequest::default().with_topics(Some(vec![asked]));
+                request.with_allow_auto_topic_creation(true).encode(&mut out, version)
+            }
+            ApiKey::OffsetCommit => {
+                use m::offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic};
+                let asked = OffsetCommitRequestTopic::default().with_name(topic());
+                let asked = asked.with_partitions(vec![OffsetCommitRequestPartition::default()]);
+                let request = m::OffsetCommitRequest::default().with_group_id(group());
+                request.with_topics(vec![asked]).encode(&mut out, version)
+            }
+            ApiKey::OffsetFetch if version >= 8 => {
+                use m::offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopics};
+                let asked = OffsetFetchRequestTopics::default().with_name(topic()).with_partition_indexes(vec![1]);
+                let asked = OffsetFetchRequestGroup::default().with_group_id(group()).with_topics(Some(vec![asked]));
+                m::OffsetFetchRequest::default().with_groups(vec![asked]).encode(&mut out, version)
+            }
+            ApiKey::OffsetFetch => {
+                let asked = m::offset_fetch_request::OffsetFetchRequestTopic::default().with_name(topic());
+                let asked = asked.with_partition_indexes(vec![1, 2]);
+                let request = m::OffsetFetchRequest::default().with_group_id(group());
+                request.with_topics(Some(vec![asked])).encode(&mut out, version)
+            }
+            ApiKey::FindCoordinator if version >= 4 => m::FindCoordinatorRequest::default()
+                .with_coordinator_keys(vec![text("a"), text("b")])
+                .encode(&mut out, version),
+            ApiKey::FindCoordinator => {
+                m::FindCoordinatorRequest::default().with_key(text("a")).encode(&mut out, version)
+            }
+            ApiKey::JoinGroup => {
+                let protocol = m::join_group_request::JoinGroupRequestProtocol::default().with_name(text("range"));
+                let protocol = protocol.with_metadata(bytes::Bytes::from_static(b"metadata"));
+                let request = m::JoinGroupRequest::default().with_group_id(group());
+                request.with_protocols(vec![protocol]).encode(&mut out, version)
+            }
+            ApiKey::Heartbeat => m::HeartbeatRequest::default().with_group_id(group()).encode(&mut out, version),
+            ApiKey::LeaveGroup if version >= 3 => {
+                let member = m::leave_group_request::MemberIdentity::default().with_member_id(text("member"));
+                let request = m::LeaveGroupRequest::default().with_group_id(group());
+                request.with_members(vec![member]).encode(&mut out, version)
+            }
+            ApiKey::LeaveGroup => {
+                m::LeaveGroupRequest::default().with_member_id(text("member")).encode(&mut out, version)
+            }
+            ApiKey::SyncGroup => {
+                let assignment = m::sync_group_request::SyncGroupRequestAssignment::default();
+                let assignment = assignment.with_assignment(bytes::Bytes::from_static(b"assignment"));
+                let request = m::SyncGroupRequest::default().with_group_id(group());
+                request.with_assignments(vec![assignment]).encode(&mut out, version)
+            }
+            ApiKey::DescribeGroups => {
+                m::DescribeGroupsRequest::default().with_groups(vec![group()]).encode(&mut out, version)
+            }
+            ApiKey::ListGroups => {
+                let states = if version >= 4 { vec![text("Stable")] } else { Vec::new() };
+                m::ListGroupsRequest::default().with_states_filter(states).encode(&mut out, version)
+            }
+            ApiKey::ApiVersions => m::ApiVersionsRequest::default().encode(&mut out, version),
+            ApiKey::CreateTopics => {
+                use m::create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig};
+                let assignment = CreatableReplicaAssignment::default().with_broker_ids(vec![BrokerId(1)]);
+                let asked = CreatableTopic::default().with_name(topic()).with_assignments(vec![assignment]);
+                let asked = asked.with_configs(vec![CreatableTopicConfig::default().with_name(text("retention.ms"))]);
+                m::CreateTopicsRequest::default().with_topics(vec![asked]).encode(&mut out, version)
+            }
+            ApiKey::DeleteTopics if version >= 6 => {
+                let asked = m::delete_topics_request::DeleteTopicState::default().with_name(Some(topic()));
+                m::DeleteTopicsRequest::default().with_topics(vec![asked]).encode(&mut out, version)
+            }
+            ApiKey::DeleteTopics => {
+                m::DeleteTopicsRequest::default().with_topic_names(vec![topic()]).encode(&mut out, version)
+            }
+            ApiKey::DeleteGroups => {
+                m::DeleteGroupsRequest::default().with_groups_names(vec![group()]).encode(&mut out, version)
+            }
+            ApiKey::InitProducerId => m::InitProducerIdRequest::default().encode(&mut out, version),
+            ApiKey::OffsetForLeaderEpoch => {
+                use m::offset_for_leader_epoch_request::{OffsetForLeaderPartition, OffsetForLeaderTopic};
+                let asked = OffsetForLeaderTopic::default().with_topic(topic());
+                let asked = asked.with_partitions(vec![OffsetForLeaderPartition::default()]);
+                m::OffsetForLeaderEpochRequest::default().with_topics(vec![asked]).encode(&mut out, version)
+            }
+            ApiKey::DescribeConfigs => {
+                let asked = m::describe_configs_request::DescribeConfigsResource::default();
+                let asked = asked.with_configuration_keys(Some(vec![text("a"), text("b")]));
+                m::DescribeConfigsRequest::default().with_resources(vec![asked]).encode(&mut out, version)
+            }
+            ApiKey::DescribeCluster => m::DescribeClusterRequest::default().encode(&mut out, version),
+            other => panic!("no request made for {other:?}"),
+        };
+        done.unwrap_or_else(|e| panic!("{api:?} v{version}: {e}"));
+        out
+    }
+
+    fn walked(api: ApiKey, version: i16, body: &[u8]) -> Result<usize, Malformed> {
+        let (first_flexible, fields) = shape(api).unwrap();
+        let mut walk = Walk { body, at: 0, version, flexible: version >= first_flexible };
+        walk.fields(fields).map(|()| walk.at)
+    }
+
+    /// The shapes here and the encoder's agree to the byte, in every version that is answered.
+    #[test]
+    fn whole_requests_are_walked_to_their_end() {
+        for (api, min, max) in SUPPORTED {
+            for version in *min..=*max {
+                let body = full(*api, version);
+                assert_eq!(walked(*api, version, &body), Ok(body.len()), "{api:?} v{version}");
+                for cut in 0..body.len() {
+                    assert!(check(*api, version, &body[..cut]).is_err(), "{api:?} v{version} cut at {cut}");
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(which in 0..SUPPORTED.len(), bytes in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let (api, min, max) = SUPPORTED[which];
+            for version in min..=max {
+                let _ = check(api, version, &bytes);
+            }
+        }
+    }
+}

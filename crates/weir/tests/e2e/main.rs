@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod harness;
+mod lag;
 mod pipeline;
 mod web_config;

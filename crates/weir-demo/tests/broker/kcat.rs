@@ -1,10 +1,8 @@
 //! The embedded broker as `kcat` sees it. `kcat` missing is a failure.
 
-mod support;
-
 use std::collections::BTreeSet;
 
-use support::{Kcat, start_broker};
+use crate::support::{self, Kcat, start_broker};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn metadata_lists_broker_and_topics() {

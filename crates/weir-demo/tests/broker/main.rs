@@ -1,0 +1,8 @@
+//! The embedded broker, talked to by kcat, by librdkafka and by hand. One binary, so that it links once.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+mod kcat;
+mod librdkafka;
+mod raw;
+mod suite;
+mod support;
