@@ -15,9 +15,10 @@ use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed, Timestamp}
 use weir_rules::Rules;
 
 use crate::demo::{self, DemoControl};
+use crate::stores::Stores;
 use crate::{
-    alertmanager, changes, cors, data_in, diagnose, incidents, lag, map, notifications, page, prometheus, push, rules,
-    self_metrics,
+    alertmanager, changes, cors, data_in, diagnose, incidents, lag, loki, map, notifications, page, prometheus, push,
+    rules, self_metrics, tempo,
 };
 
 /// Handles to everything that answers requests. Built once by the binary.
@@ -61,6 +62,7 @@ pub fn router(app: Arc<App>) -> Router {
         app.query_budget.clone(),
         app.external_url.clone(),
     );
+    let stores = Stores::of(&app);
     Router::new()
         .merge(prometheus::router(Arc::new(prometheus)))
         .merge(alertmanager::router())
@@ -68,6 +70,8 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(changes::router())
         .merge(incidents::router())
         .merge(lag::router())
+        .merge(loki::router(&stores))
+        .merge(tempo::router(&stores))
         .merge(map::router())
         .merge(rules::router())
         .merge(self_metrics::router())

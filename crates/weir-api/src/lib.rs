@@ -12,6 +12,7 @@ mod demo;
 mod diagnose;
 mod incidents;
 mod lag;
+mod loki;
 mod map;
 mod notifications;
 mod page;
@@ -19,6 +20,8 @@ pub mod prometheus;
 mod push;
 mod rules;
 mod self_metrics;
+mod stores;
+mod tempo;
 pub mod tenant;
 
 pub use app::{App, router};
