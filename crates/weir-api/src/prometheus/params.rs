@@ -50,7 +50,12 @@ impl Params {
         parse_time(self.get(name)).map_err(|e| ApiError::param(name, e))
     }
     pub fn time_or(&self, name: &str, default: Timestamp) -> Result<Timestamp, ApiError> {
-        if self.get(name).is_empty() { Ok(default) } else { self.time(name) }
+        match self.get(name) {
+            "" => Ok(default),
+            text => {
+                parse_time(text).map_err(|e| ApiError::param(name, format!("Invalid time value for '{name}': {e}")))
+            }
+        }
     }
     /// `start` and `end`; all time where they are missing.
     pub fn range(&self) -> Result<TimeRange, ApiError> {
@@ -89,7 +94,7 @@ impl Params {
         let parse = |text| parse_selector(text).map_err(|e| ApiError::param("match[]", e));
         let sets = self.all("match[]").map(parse).collect::<Result<Vec<_>, _>>()?;
         if sets.iter().any(|set| set.iter().all(Matcher::matches_empty)) {
-            return Err(ApiError::BadData("match[] must contain at least one non-empty matcher".to_owned()));
+            return Err(ApiError::param("match[]", "match[] must contain at least one non-empty matcher"));
         }
         Ok(sets)
     }

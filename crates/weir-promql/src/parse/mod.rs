@@ -28,9 +28,10 @@ pub fn parse(text: &str) -> Result<Expr, ParseError> {
     Ok(expr)
 }
 
-/// Parses one series selector, as the `match[]` parameters hold it.
+/// Parses one series selector, as the `match[]` parameters hold it. It may accept every series: the
+/// caller decides whether that is too many.
 pub fn parse_selector(text: &str) -> Result<Vec<weir_model::Matcher>, ParseError> {
-    let expr = parse(text)?;
+    let expr = parser::Parser::new(text).parse()?;
     match expr.kind {
         crate::ast::ExprKind::Vector(selector) if selector.offset_ms == 0 && selector.at.is_none() => {
             Ok(selector.matchers)

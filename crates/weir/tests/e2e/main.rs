@@ -5,4 +5,7 @@
 mod harness;
 mod lag;
 mod pipeline;
+mod prometheus_differential;
+mod promtool;
+mod remote_write;
 mod web_config;
