@@ -19,11 +19,11 @@ groups:
     interval: 1s
     rules:
       - alert: QueueTooDeep
-        expr: max by (service_name) (queue_depth) > 100
+        expr: max by (job) (queue_depth) > 100
         for: 1s
         labels: { severity: page }
         annotations:
-          summary: "{{ $labels.service_name }} has {{ $value }} waiting"
+          summary: "{{ $labels.job }} has {{ $value }} waiting"
           runbook_url: https://runbooks.example.org/queue
       - record: slo:error_budget_remaining:ratio
         expr: vector(0.75)
@@ -86,7 +86,7 @@ test("metrics: completion, a chart, and the way to logs at that moment", async (
   await page.keyboard.type("events_proc");
   await expect(page.locator(".cm-tooltip-autocomplete")).toContainText("events_processed");
   await page.keyboard.press("Escape");
-  await page.goto(`${base}/explore/metrics?q=${encodeURIComponent("sum by (service_name) (rate(events_processed_total[1m]))")}`);
+  await page.goto(`${base}/explore/metrics?q=${encodeURIComponent("sum by (job) (rate(events_processed_total[1m]))")}`);
   await expect(page.locator(".chart canvas")).toHaveCount(1);
   await expect(page.locator(".legend b").first()).toHaveText("300");
   await shot(page, "real-metrics");
@@ -112,12 +112,13 @@ test("logs: volume, a filter from a field, the trace of a line, and back to metr
   await expect(page.locator(".span-row")).toHaveCount(5);
   await page.getByRole("link", { name: /^Metrics of/ }).click();
   await expect(page.locator(".chart canvas")).toHaveCount(1);
+  await expect(page).toHaveURL(/events_processed_total/);
   expect(errors).toEqual([]);
 });
 
 test("logs arrive live", async ({ page }) => {
   const errors = watchErrors(page);
-  await page.goto(`${base.replace(base, weir.url)}/explore/logs?live=1&q=${encodeURIComponent(`{service_name="${SERVICES.enricher}"}`)}`);
+  await page.goto(`${weir.url}/explore/logs?live=1&q=${encodeURIComponent(`{service_name="${SERVICES.enricher}"}`)}`);
   await expect(page.getByText("live", { exact: true })).toBeVisible();
   await sendLogs(weir.url, [Date.now()], "a line that came just now");
   await expect(page.getByText("a line that came just now")).toBeVisible();
@@ -159,7 +160,7 @@ test("an alert fires, its incident opens, and both are read on a phone", async (
   await sendMetrics(weir.url, now, now + 1000, () => 500);
   await page.goto(`${base}/alerts`);
   const rule = page.locator(".rules > li").filter({ hasText: "QueueTooDeep" });
-  await expect(rule.locator(".active-alerts")).toContainText("enricher has 500 waiting");
+  await expect(rule.locator(".active-alerts")).toContainText("pipeline/enricher has 500 waiting");
   await expect(rule.getByText("firing").first()).toBeVisible();
   await rule.locator("summary").click();
   await expect(rule.locator(".chart canvas")).toHaveCount(1);

@@ -28,8 +28,8 @@ export async function sendMetrics(url: string, from: number, to: number, depth: 
       scopeMetrics: [{
         scope: { name: "test" },
         metrics: [
-          { name: "events_processed", unit: "1", sum: { aggregationTemporality: 2, isMonotonic: true, dataPoints: times.map((t, i) => ({ startTimeUnixNano: nanos(from), timeUnixNano: nanos(t), asInt: String(i * 3000), attributes: attributes({ topic: TOPIC }) })) } },
-          { name: "queue_depth", unit: "1", gauge: { dataPoints: times.map((t) => ({ timeUnixNano: nanos(t), asDouble: depth(t), attributes: [] })) } },
+          { name: "events_processed", sum: { aggregationTemporality: 2, isMonotonic: true, dataPoints: times.map((t, i) => ({ startTimeUnixNano: nanos(from), timeUnixNano: nanos(t), asInt: String(i * 3000), attributes: attributes({ topic: TOPIC }) })) } },
+          { name: "queue_depth", gauge: { dataPoints: times.map((t) => ({ timeUnixNano: nanos(t), asDouble: depth(t), attributes: [] })) } },
         ],
       }],
     }],

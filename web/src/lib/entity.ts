@@ -30,11 +30,14 @@ export const kindName = (kind: string): string => KINDS[kind] ?? kind.replaceAll
 /** The entity that a label names, or `undefined` for labels that name none. */
 export function entityOfLabel(label: string, value: string): EntityRef | undefined {
   const kind = LABELS[label];
-  return kind && value ? { kind, name: value } : undefined;
+  if (!kind || !value) return undefined;
+  // OTLP's `job` is `namespace/service`.
+  return { kind, name: label === "job" ? value.slice(value.lastIndexOf("/") + 1) : value };
 }
 
 const LABELS: Record<string, string> = {
   service: "service",
+  job: "service",
   service_name: "service",
   "service.name": "service",
   instance: "instance",

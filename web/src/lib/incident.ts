@@ -2,7 +2,7 @@
 import type { Cause, Incident } from "../api/types";
 import type { EntityRef } from "./entity";
 import { parseEntity } from "./entity";
-import { logsPath, metricsPath, quote, tracesPath } from "./pivot";
+import { entityMetricsPath, logsPath, metricsPath, quote, tracesPath } from "./pivot";
 import { parseIso, type Range } from "./time";
 
 /** From the baseline's end part to now, so that "before" is in view; at most three hours. */
@@ -34,12 +34,12 @@ export function incidentPivots(of: Incident): { logs: string; traces: string; me
   const value = quote(entity.name);
   const own =
     entity.kind === "service"
-      ? { logs: logsPath(`{service_name=${value}}`), traces: tracesPath(`{ resource.service.name = ${value} }`), metrics: metricsPath(`{service_name=${value}}`) }
+      ? { logs: logsPath(`{service_name=${value}}`), traces: tracesPath(`{ resource.service.name = ${value} }`), metrics: entityMetricsPath(entity) }
       : { logs: logsPath(`{service_name=~".+"} |= ${value}`), traces: tracesPath("{ status = error }"), metrics: metricsPath(of.alerts[0]?.expr ?? "") };
   return {
     logs: linkTo(cause, "/explore/logs") ?? own.logs,
     traces: linkTo(cause, "/explore/traces") ?? own.traces,
-    metrics: named ?? (of.alerts[0]?.expr ? metricsPath(of.alerts[0].expr) : own.metrics),
+    metrics: named ?? own.metrics,
   };
 }
 

@@ -1,5 +1,5 @@
 // One click from a metric to logs, to traces, and back: which query the other signal is asked.
-import { entityOfLabel, entityPath } from "./entity";
+import { type EntityRef, entityOfLabel, entityPath } from "./entity";
 import type { Range } from "./time";
 
 export interface PivotPaths {
@@ -12,6 +12,9 @@ export interface PivotPaths {
 
 const SERVICE = ["service_name", "service", "service.name", "job", "app"];
 const TOPIC = ["topic", "messaging_destination_name", "messaging.destination.name"];
+
+/** OTLP's `job` is `namespace/service`. */
+const bare = (name: string): string => name.slice(name.lastIndexOf("/") + 1);
 
 const first = (labels: Record<string, string>, names: string[]) => {
   for (const name of names) if (labels[name]) return labels[name];
@@ -27,16 +30,20 @@ export const logsPath = (q: string): string => path("/explore/logs", q);
 export const tracesPath = (q: string): string => path("/explore/traces", q);
 export const metricsPath = (q: string): string => path("/explore/metrics", q);
 
+/** The metrics of an entity: the page asks the server by which series they are told. */
+export const entityMetricsPath = ({ kind, name }: EntityRef): string => `/explore/metrics?entity=${encodeURIComponent(`${kind}:${name}`)}`;
+
 /** Where the labels of a series, a stream or a span lead. A topic's logs are those that name it. */
 export function pivotsOf(labels: Record<string, string>, _range?: Range): PivotPaths {
-  const service = first(labels, SERVICE);
+  const own = first(labels, SERVICE);
+  const service = own === undefined ? undefined : bare(own);
   const topic = first(labels, TOPIC);
   const named = namedEntity(labels);
   const found: PivotPaths = named ? { entity: entityPath(named), entityName: named.name } : {};
   if (service) {
     return {
       ...found,
-      metrics: metricsPath(`{service_name=${quote(service)}}`),
+      metrics: entityMetricsPath({ kind: "service", name: service }),
       logs: logsPath(`{service_name=${quote(service)}}`),
       traces: tracesPath(`{ resource.service.name = ${quote(service)} }`),
     };
@@ -44,7 +51,7 @@ export function pivotsOf(labels: Record<string, string>, _range?: Range): PivotP
   if (topic) {
     return {
       ...found,
-      metrics: metricsPath(`{topic=${quote(topic)}}`),
+      metrics: entityMetricsPath({ kind: "topic", name: topic }),
       logs: logsPath(`{service_name=~".+"} |= ${quote(topic)}`),
       traces: tracesPath(`{ span.messaging.destination.name = ${quote(topic)} }`),
     };
@@ -55,7 +62,7 @@ export function pivotsOf(labels: Record<string, string>, _range?: Range): PivotP
 function namedEntity(labels: Record<string, string>) {
   for (const name of [...SERVICE, ...TOPIC, "group", "consumergroup", "instance"]) {
     const value = labels[name];
-    const entity = value ? (entityOfLabel(name, value) ?? { kind: "service", name: value }) : undefined;
+    const entity = value ? (entityOfLabel(name, value) ?? { kind: "service", name: bare(value) }) : undefined;
     if (entity) return entity;
   }
   return undefined;

@@ -36,6 +36,8 @@ test.each([
 test("a series leads to logs and traces of its service, or of its topic", () => {
   const service = pivotsOf({ service_name: 'odd"name', topic: "t" });
   expect(service.logs).toBe(logsPath('{service_name="odd\\"name"}'));
+  expect(service.metrics).toBe("/explore/metrics?entity=service%3Aodd%22name");
+  expect(pivotsOf({ job: "pipeline/enricher" }).logs).toBe(logsPath('{service_name="enricher"}'));
   expect(service.entity).toBe("/entity/service/odd%22name");
   expect(pivotsOf({ topic: "events.raw" }).traces).toContain("messaging.destination.name");
   expect(pivotsOf({ cpu: "0" })).toEqual({});

@@ -12,7 +12,7 @@ export function LabelList({ labels, hide = [] }: { labels: Record<string, string
         return (
           <span key={name} className="label">
             <i>{name}</i>
-            {entity ? <EntityLink of={entity} mark={false} /> : <span>{value}</span>}
+            {entity ? <EntityLink of={entity} mark={false} text={value} /> : <span>{value}</span>}
           </span>
         );
       })}

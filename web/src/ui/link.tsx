@@ -25,13 +25,13 @@ export function A({ to, params, children, onClick, ...rest }: LinkProps) {
   );
 }
 
-/** The name of an entity, leading to its page. */
-export function EntityLink({ of, mark = true }: { of: EntityRef | string; mark?: boolean }) {
+/** The name of an entity, or the text that stands for it, leading to its page. */
+export function EntityLink({ of, mark = true, text }: { of: EntityRef | string; mark?: boolean; text?: string }) {
   const entity = typeof of === "string" ? parseEntity(of) : of;
   return (
     <A to={entityPath(entity)} className="entity" title={`${kindName(entity.kind)} ${entity.name}`}>
       {mark && <KindMark kind={entity.kind} />}
-      <span className="entity-name">{entity.name}</span>
+      <span className="entity-name">{text ?? entity.name}</span>
     </A>
   );
 }

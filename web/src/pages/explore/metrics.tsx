@@ -1,13 +1,15 @@
 // Explore metrics: one or several PromQL queries, a chart, a table, and the way on to logs and traces.
 import { Button, SegmentedControl } from "@mantine/core";
-import { lazy, Suspense, useMemo, useState } from "react";
+import { lazy, Suspense, useEffect, useMemo, useState } from "react";
 import { legendNames, type Series, seriesName, usePromRanges } from "../../api/prom";
+import { useEntity } from "../../api/weir";
+import { parseEntity } from "../../lib/entity";
 import { setRange, useRange } from "../../lib/range";
 import { moment, stepFor } from "../../lib/time";
 import { navigate, useParam, usePlace } from "../../lib/url";
 import { Chart } from "../../ui/chart";
 import { Panel } from "../../ui/panel";
-import { Empty, Failed, Waiting } from "../../ui/state";
+import { Empty, Failed, Load, Waiting } from "../../ui/state";
 import { promql } from "../../editor/promql";
 import { MetricNames } from "./metric-names";
 import { Pivots } from "./pivots";
@@ -16,6 +18,27 @@ import { SeriesTable } from "./series-table";
 const Editor = lazy(() => import("../../editor/editor"));
 
 export default function Metrics() {
+  const { query } = usePlace();
+  const of = query.get("entity");
+  return of && !query.has("q") ? <OfEntity id={of} /> : <Explorer />;
+}
+
+/** Coming from an entity: its golden signals become the queries. */
+function OfEntity({ id }: { id: string }) {
+  const { kind, name } = parseEntity(id);
+  const entity = useEntity(kind, name);
+  const queries = entity.data && (entity.data.golden.length > 0 ? entity.data.golden.slice(0, 4).map((one) => one.query) : [entity.data.selectors.metrics].filter(Boolean));
+  useEffect(() => {
+    if (queries && queries.length > 0) setQueries(queries, true);
+  }, [entity.data]);
+  return (
+    <Load of={entity} what={`the metrics of ${name}`}>
+      {() => (queries?.length === 0 ? <Empty title={`No metric is about ${name}`}>Its logs and traces may tell more.</Empty> : <Waiting what={`the metrics of ${name}`} />)}
+    </Load>
+  );
+}
+
+function Explorer() {
   const { query } = usePlace();
   const found = query.getAll("q");
   const queries = found.length > 0 ? found : [""];
@@ -110,11 +133,12 @@ const LIMIT = 60;
 
 const replaceAt = (list: string[], at: number, text: string) => list.map((one, i) => (i === at ? text : one));
 
-function setQueries(queries: string[]): void {
+function setQueries(queries: string[], replace = false): void {
   const url = new URLSearchParams(window.location.search);
   url.delete("q");
+  url.delete("entity");
   const kept = queries.length === 1 ? queries.filter((one) => one.trim() !== "") : queries;
   for (const one of kept) url.append("q", one.trim());
   const text = url.toString();
-  navigate(text ? `${window.location.pathname}?${text}` : window.location.pathname);
+  navigate(text ? `${window.location.pathname}?${text}` : window.location.pathname, { replace });
 }
