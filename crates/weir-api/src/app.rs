@@ -6,6 +6,7 @@ use axum::Router;
 use prometheus_client::registry::Registry;
 use tower_http::compression::CompressionLayer;
 use weir_alert::Alerts;
+use weir_collect::Collector;
 use weir_diagnose::{Graph, Incidents};
 use weir_ingest::Ingest;
 use weir_kafka::LagHandle;
@@ -16,9 +17,10 @@ use weir_rules::Rules;
 
 use crate::demo::{self, DemoControl};
 use crate::stores::Stores;
+use crate::targets::Reload;
 use crate::{
     alertmanager, changes, cors, data_in, diagnose, incidents, lag, loki, map, notifications, page, prometheus, push,
-    rules, self_metrics, tempo,
+    rules, self_metrics, targets, tempo,
 };
 
 /// Handles to everything that answers requests. Built once by the binary.
@@ -47,6 +49,9 @@ pub struct App {
     pub registry: Arc<Registry>,
     /// Base of every link that leaves the program, without a slash at the end.
     pub external_url: String,
+    /// The targets that are scraped.
+    pub collector: Collector,
+    pub reload: Reload,
     /// The accounts that `/status` shows.
     pub budgets: Vec<Budget>,
     pub started_at: Timestamp,
@@ -80,6 +85,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(push::router())
         .merge(data_in::router())
         .merge(demo::router())
+        .merge(targets::router())
         .layer(CompressionLayer::new())
         .layer(axum::middleware::from_fn(cors::allow))
         .with_state(app)

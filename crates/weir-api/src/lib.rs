@@ -21,9 +21,11 @@ mod push;
 mod rules;
 mod self_metrics;
 mod stores;
+mod targets;
 mod tempo;
 pub mod tenant;
 
 pub use app::{App, router};
 pub use demo::DemoControl;
 pub use push::grpc_router;
+pub use targets::Reload;

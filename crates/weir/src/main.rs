@@ -9,6 +9,7 @@ mod demo;
 mod drill;
 mod listen;
 mod memory;
+mod scraping;
 mod serve;
 mod smoke;
 mod web_config;

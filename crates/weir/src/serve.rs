@@ -22,6 +22,7 @@ use weir_tsdb::MemMetrics;
 use crate::alerting::{self, Alerting};
 use crate::listen::{self, Protection};
 use crate::memory;
+use crate::scraping;
 use crate::web_config::WebConfig;
 
 #[derive(Args, Clone)]
@@ -178,6 +179,7 @@ fn build(
     feed.subscribe(poller.observer());
     let lag = poller.handle();
     tokio::spawn(poller.run(shutdown.clone()));
+    let prometheus_config = alerting.prometheus_config.clone();
     let Alerting { rules, alerts } = alerting::start(
         alerting,
         alerting::Surroundings {
@@ -191,7 +193,10 @@ fn build(
             shutdown,
         },
     )?;
+    let (collector, reload) = scraping::start(prometheus_config.as_deref(), ingest.clone(), &mut registry, shutdown)?;
     Ok(Arc::new(App {
+        collector,
+        reload,
         started_at: clock.now(),
         clock,
         query_budget: query_budget.clone(),

@@ -1,0 +1,388 @@
+//! What an answer of a target becomes: series with its labels, report series, stale markers. Pure.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_ingest::exposition::{Format, Item, Parser, SampleLine, series_pairs};
+use weir_model::labels::METRIC_NAME;
+use weir_model::sink::{MetricBatch, SeriesBatch};
+use weir_model::{Labels, LabelsBuilder, MetricKind, MetricMetadata, Sample, Timestamp};
+
+use crate::config::ScrapeConfig;
+use crate::relabel::relabel;
+
+/// Texts remembered per target; past it the memory starts afresh.
+const TEXTS_MAX: usize = 500_000;
+
+/// One target's memory between scrapes.
+///
+/// Invariant: `alive` holds the series whose last sample is not a stale marker.
+#[derive(Default)]
+pub struct Scraped {
+    /// From the series' text to its labels; `None` when relabelling dropped it.
+    texts: HashMap<String, Option<Labels>, ahash::RandomState>,
+    /// With the number of the scrape that gave it last.
+    alive: HashMap<Labels, u64, ahash::RandomState>,
+    metadata: BTreeMap<String, MetricMetadata>,
+    n_scrapes: u64,
+}
+
+/// What a target answered.
+pub enum Answer<'a> {
+    Body { text: &'a str, format: Format },
+    Failed,
+}
+
+/// Counts of one scrape, for the report series.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub scraped: usize,
+    pub after_relabelling: usize,
+    pub added: usize,
+}
+
+impl Scraped {
+    /// Metadata by family, as the last scrapes gave it.
+    pub fn metadata(&self) -> &BTreeMap<String, MetricMetadata> {
+        &self.metadata
+    }
+
+    /// The batch of one scrape at `at`, report series included. A body that cannot be read counts as
+    /// failed as a whole: the second value says why.
+    pub fn scrape(
+        &mut self,
+        config: &ScrapeConfig,
+        target: &Labels,
+        answer: &Answer<'_>,
+        at: Timestamp,
+        took: Duration,
+    ) -> (MetricBatch, Option<String>) {
+        self.n_scrapes += 1;
+        let (mut batch, mut counts, mut error) = (MetricBatch::default(), Counts::default(), None);
+        let is_up = match answer {
+            Answer::Failed => false,
+            Answer::Body { text, format } => match self.read(config, target, text, *format, at) {
+                Ok((read, n)) => {
+                    (batch, counts) = (read, n);
+                    true
+                }
+                Err(text) => {
+                    error = Some(text);
+                    // Nothing of a bad body is stored; what it touched is not alive through it.
+                    let n = self.n_scrapes;
+                    self.alive.values_mut().filter(|seen| **seen == n).for_each(|seen| *seen = n - 1);
+                    false
+                }
+            },
+        };
+        self.bury(&mut batch, at);
+        report(&mut batch, target, is_up, counts, at, took);
+        (batch, error)
+    }
+
+    /// Ends every series of a target that is gone, its report series included.
+    pub fn end(&mut self, target: &Labels, at: Timestamp) -> MetricBatch {
+        self.n_scrapes += 1;
+        let mut batch = MetricBatch::default();
+        self.bury(&mut batch, at);
+        for name in REPORT_NAMES {
+            batch.series.push(one_sample(target.with(METRIC_NAME, name), Sample::stale(at)));
+        }
+        batch
+    }
+
+    fn bury(&mut self, batch: &mut MetricBatch, at: Timestamp) {
+        let current = self.n_scrapes;
+        self.alive.retain(|labels, seen| {
+            if *seen != current {
+                batch.series.push(one_sample(labels.clone(), Sample::stale(at)));
+            }
+            *seen == current
+        });
+    }
+
+    fn read(
+        &mut self,
+        config: &ScrapeConfig,
+        target: &Labels,
+        text: &str,
+        format: Format,
+        at: Timestamp,
+    ) -> Result<(MetricBatch, Counts), String> {
+        let mut parser = Parser::new(text, format);
+        let (mut batch, mut counts) = (MetricBatch::default(), Counts::default());
+        // A series that stands twice in one body is one series with its first sample.
+        let mut families: BTreeMap<&str, MetricMetadata> = BTreeMap::new();
+        while let Some(item) = parser.next_item().map_err(|e| e.to_string())? {
+            match item {
+                Item::Kind { family, kind } => describe(&mut families, family).kind = kind,
+                Item::Help { family, text } => describe(&mut families, family).help = text.into_owned(),
+                Item::Unit { family, unit } => describe(&mut families, family).unit = unit.to_owned(),
+                Item::Sample(sample) => {
+                    counts.scraped += 1;
+                    let Some(labels) = self.labels(config, target, &sample)? else { continue };
+                    counts.after_relabelling += 1;
+                    if config.limits.sample_limit > 0 && counts.after_relabelling > config.limits.sample_limit {
+                        return Err(format!("sample limit of {} exceeded", config.limits.sample_limit));
+                    }
+                    self.keep(config, &sample, labels, at, &mut batch, &mut counts);
+                }
+            }
+        }
+        for (family, metadata) in families {
+            if self.metadata.get(family) != Some(&metadata) {
+                self.metadata.insert(family.to_owned(), metadata.clone());
+                batch.metadata.push(metadata);
+            }
+        }
+        Ok((batch, counts))
+    }
+
+    fn keep(
+        &mut self,
+        config: &ScrapeConfig,
+        sample: &SampleLine<'_>,
+        labels: Labels,
+        at: Timestamp,
+        batch: &mut MetricBatch,
+        counts: &mut Counts,
+    ) {
+        let explicit = sample.at.filter(|_| config.honor_timestamps);
+        // Series with times of their own end on their own, unless asked otherwise.
+        if explicit.is_none() || config.track_timestamps_staleness {
+            let before = self.alive.insert(labels.clone(), self.n_scrapes);
+            counts.added += usize::from(before.is_none());
+            if before == Some(self.n_scrapes) {
+                return;
+            }
+        }
+        let sample_at = explicit.unwrap_or(at);
+        let exemplars = sample.exemplar.iter().map(|e| {
+            let mut exemplar = e.clone();
+            if exemplar.at == Timestamp(0) {
+                exemplar.at = sample_at;
+            }
+            exemplar
+        });
+        batch.series.push(SeriesBatch {
+            labels,
+            samples: vec![Sample { at: sample_at, value: sample.value }],
+            exemplars: exemplars.collect(),
+        });
+    }
+
+    /// The stored labels of a series' text, from memory when it was there before.
+    fn labels(
+        &mut self,
+        config: &ScrapeConfig,
+        target: &Labels,
+        sample: &SampleLine<'_>,
+    ) -> Result<Option<Labels>, String> {
+        if let Some(known) = self.texts.get(sample.series) {
+            return Ok(known.clone());
+        }
+        let labels = stored_labels(config, target, sample.series).map_err(|e| format!("line {}: {e}", sample.line))?;
+        if self.texts.len() >= TEXTS_MAX {
+            self.texts.clear();
+        }
+        self.texts.insert(sample.series.to_owned(), labels.clone());
+        Ok(labels)
+    }
+}
+
+fn describe<'a, 'b>(families: &'b mut BTreeMap<&'a str, MetricMetadata>, family: &'a str) -> &'b mut MetricMetadata {
+    families.entry(family).or_insert_with(|| MetricMetadata {
+        family: family.to_owned(),
+        kind: MetricKind::Unknown,
+        help: String::new(),
+        unit: String::new(),
+    })
+}
+
+fn one_sample(labels: Labels, sample: Sample) -> SeriesBatch {
+    SeriesBatch { labels, samples: vec![sample], exemplars: Vec::new() }
+}
+
+/// `None` when a step of `metric_relabel_configs` drops the series.
+fn stored_labels(config: &ScrapeConfig, target: &Labels, series: &str) -> Result<Option<Labels>, String> {
+    let pairs = series_pairs(series)?;
+    check_limits(config, &pairs)?;
+    let mut labels = LabelsBuilder::default();
+    for (name, value) in &pairs {
+        if labels.get(name).is_some() {
+            return Err(format!("label `{name}` occurs twice in `{series}`"));
+        }
+        labels.set(Arc::<str>::from(&**name), Arc::<str>::from(&**value));
+    }
+    for label in target {
+        match labels.get(&label.name) {
+            Some(_) if config.honor_labels => {}
+            Some(scraped) => {
+                let scraped: Arc<str> = scraped.into();
+                let mut name = format!("exported_{}", label.name);
+                while labels.get(&name).is_some() || target.get(&name).is_some() {
+                    name.insert_str(0, "exported_");
+                }
+                labels.set(name, scraped);
+                labels.set(label.name.clone(), label.value.clone());
+            }
+            None => drop(labels.set(label.name.clone(), label.value.clone())),
+        }
+    }
+    let labels = relabel(labels, &config.metric_relabel_configs).map(LabelsBuilder::build);
+    match labels {
+        Some(labels) if labels.metric_name().is_empty() => Err(format!("`{series}` has no name")),
+        labels => Ok(labels),
+    }
+}
+
+fn check_limits(config: &ScrapeConfig, pairs: &[(Cow<'_, str>, Cow<'_, str>)]) -> Result<(), String> {
+    let limits = &config.limits;
+    let over = |limit: usize, n: usize| limit > 0 && n > limit;
+    if over(limits.label_limit, pairs.len()) {
+        return Err(format!("{} labels; label_limit is {}", pairs.len(), limits.label_limit));
+    }
+    for (name, value) in pairs {
+        if over(limits.label_name_length_limit, name.len()) {
+            return Err(format!(
+                "label name `{name}` is longer than label_name_length_limit {}",
+                limits.label_name_length_limit
+            ));
+        }
+        if over(limits.label_value_length_limit, value.len()) {
+            return Err(format!(
+                "value of label `{name}` is longer than label_value_length_limit {}",
+                limits.label_value_length_limit
+            ));
+        }
+    }
+    Ok(())
+}
+
+const REPORT_NAMES: [&str; 5] = [
+    "up",
+    "scrape_duration_seconds",
+    "scrape_samples_scraped",
+    "scrape_samples_post_metric_relabeling",
+    "scrape_series_added",
+];
+
+fn report(batch: &mut MetricBatch, target: &Labels, is_up: bool, counts: Counts, at: Timestamp, took: Duration) {
+    let values = [
+        f64::from(u8::from(is_up)),
+        took.as_secs_f64(),
+        counts.scraped as f64,
+        counts.after_relabelling as f64,
+        counts.added as f64,
+    ];
+    for (name, value) in REPORT_NAMES.iter().zip(values) {
+        batch.series.push(one_sample(target.with(METRIC_NAME, name), Sample { at, value }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::PrometheusConfig;
+    use std::path::Path;
+
+    struct Run {
+        config: ScrapeConfig,
+        target: Labels,
+        scraped: Scraped,
+        second: i64,
+    }
+
+    impl Run {
+        fn new(job: &str) -> Self {
+            let text = format!("scrape_configs:\n- {{job_name: j, {job}}}\n");
+            let config = PrometheusConfig::parse(&text, Path::new(".")).unwrap().scrape_configs.remove(0);
+            let target = Labels::from_pairs([("job", "j"), ("instance", "i")]);
+            Self { config, target, scraped: Scraped::default(), second: 0 }
+        }
+
+        /// Series but for the report, without the target's labels; then up, scraped, kept and added.
+        fn step(&mut self, body: Option<&str>) -> String {
+            self.second += 1;
+            let answer = body.map_or(Answer::Failed, |text| Answer::Body { text, format: Format::Text });
+            let at = Timestamp(self.second * 1000);
+            let (batch, error) = self.scraped.scrape(&self.config, &self.target, &answer, at, Duration::from_millis(5));
+            self.show(&batch) + &error.map(|e| format!(" ({e})")).unwrap_or_default()
+        }
+
+        fn show(&self, batch: &MetricBatch) -> String {
+            let mut out = Vec::new();
+            let mut counts = Vec::new();
+            for series in &batch.series {
+                let sample = series.samples[0];
+                let value =
+                    if weir_model::is_stale(sample.value) { "stale".to_owned() } else { sample.value.to_string() };
+                let name = series.labels.metric_name();
+                if REPORT_NAMES.contains(&name) {
+                    if name != "scrape_duration_seconds" {
+                        counts.push(value);
+                    }
+                    continue;
+                }
+                let at = if sample.at.0 == self.second * 1000 { String::new() } else { format!("@{}", sample.at.0) };
+                out.push(format!("{}={value}{at}", series.labels.without("job").without("instance")));
+            }
+            out.sort();
+            format!("{} | {}", out.join(" "), counts.join(" "))
+        }
+    }
+
+    #[test]
+    fn series_that_vanish_end_with_a_marker() {
+        let mut run = Run::new("honor_labels: false");
+        assert_eq!(run.step(Some("a 1\nb{x=\"1\"} 2\n")), "a=1 b{x=\"1\"}=2 | 1 2 2 2");
+        assert_eq!(run.step(Some("a 1\n")), "a=1 b{x=\"1\"}=stale | 1 1 1 0");
+        assert_eq!(run.step(None), "a=stale | 0 0 0 0");
+        assert_eq!(run.step(None), " | 0 0 0 0");
+        assert_eq!(run.step(Some("a 1\n")), "a=1 | 1 1 1 1");
+        assert_eq!(run.step(Some("a 1\nb\n")), "a=stale | 0 0 0 0 (line 2: `b` has no value)");
+        run.step(Some("a 1\n"));
+        let end = run.scraped.end(&run.target.clone(), Timestamp(run.second * 1000));
+        assert_eq!(run.show(&end), "a=stale | stale stale stale stale");
+    }
+
+    #[test]
+    fn explicit_times_are_honoured_and_exempt() {
+        let mut run = Run::new("honor_labels: false");
+        assert_eq!(run.step(Some("a 1 77\n")), "a=1@77 | 1 1 1 0");
+        assert_eq!(run.step(Some("b 1\n")), "b=1 | 1 1 1 1");
+        let mut run = Run::new("honor_timestamps: false");
+        assert_eq!(run.step(Some("a 1 77\n")), "a=1 | 1 1 1 1");
+        let mut run = Run::new("track_timestamps_staleness: true");
+        run.step(Some("a 1 77\n"));
+        assert_eq!(run.step(Some("")), "a=stale | 1 0 0 0");
+    }
+
+    #[test]
+    fn conflicting_labels() {
+        let target = Labels::from_pairs([("job", "j"), ("instance", "i")]);
+        let check = |job: &str, series: &str, want: &str| {
+            let got = stored_labels(&Run::new(job).config, &target, series)
+                .unwrap()
+                .map_or("dropped".into(), |l| l.to_string());
+            assert_eq!(got, want);
+        };
+        check("honor_labels: false", "a{job=\"x\"}", r#"a{exported_job="x", instance="i", job="j"}"#);
+        check(
+            "honor_labels: false",
+            "a{job=\"x\",exported_job=\"y\"}",
+            r#"a{exported_exported_job="x", exported_job="y", instance="i", job="j"}"#,
+        );
+        check("honor_labels: true", "a{job=\"x\"}", r#"a{instance="i", job="x"}"#);
+        check("metric_relabel_configs: [{source_labels: [__name__], regex: a, action: drop}]", "a", "dropped");
+    }
+
+    #[test]
+    fn limits_fail_the_scrape() {
+        assert!(Run::new("sample_limit: 1").step(Some("a 1\nb 1\n")).contains("sample limit of 1"));
+        assert!(Run::new("label_limit: 1").step(Some("a{b=\"c\"} 1\n")).contains("line 1: 2 labels"));
+        assert!(Run::new("sample_limit: 1").step(Some("a{b=\"c\",b=\"d\"} 1\n")).contains("occurs twice"));
+    }
+}
