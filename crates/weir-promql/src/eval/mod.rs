@@ -28,6 +28,8 @@ use notes::Notes;
 use table::{ABSENT, Series, Table, is_absent};
 
 #[cfg(test)]
+mod oracle_tests;
+#[cfg(test)]
 mod tests;
 
 type Eval<T> = Result<T, QueryError>;

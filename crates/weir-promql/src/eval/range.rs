@@ -10,6 +10,9 @@ use super::{Eval, Evaluator, selector_time, type_mismatch};
 use crate::ast::*;
 use crate::plan::{Steps, millis, subquery_steps};
 
+/// Samples looked at between two questions whether anybody still waits: well under a millisecond.
+const TICK_SAMPLES: usize = 1 << 17;
+
 /// All samples that any window of a range vector may hold, per series, without stale markers.
 pub(super) struct RangeInput<'a> {
     pub series: Vec<(Cow<'a, Labels>, Cow<'a, [Sample]>)>,
@@ -92,7 +95,7 @@ impl Evaluator {
                     self.notes.borrow_mut().maybe_no_counter(labels.metric_name(), arg.span);
                 }
             }
-            let values = self.slide(function, &input, samples, &resets, param, steps);
+            let values = self.slide(function, &input, samples, &resets, param, steps)?;
             if !values.is_empty() {
                 let labels = if function.keep_name { (**labels).clone() } else { labels.without_name() };
                 series.push(Series { labels, values });
@@ -112,7 +115,7 @@ impl Evaluator {
         resets: &[usize],
         param: Option<&[f64]>,
         steps: &Steps,
-    ) -> Vec<f64> {
+    ) -> Eval<Vec<f64>> {
         let mut values = Vec::new();
         let (mut from, mut to, mut reset_from, mut reset_to) = (0, 0, 0, 0);
         let mut seen = 0;
@@ -125,6 +128,9 @@ impl Evaluator {
                 continue;
             }
             seen += to - from;
+            if seen / TICK_SAMPLES != (seen - (to - from)) / TICK_SAMPLES {
+                self.tick()?;
+            }
             // A reset at the first sample compares it with one outside the window.
             reset_from += resets[reset_from..].iter().take_while(|at| **at <= from).count();
             reset_to = reset_to.max(reset_from);
@@ -145,7 +151,7 @@ impl Evaluator {
             }
         }
         self.count_samples(seen);
-        values
+        Ok(values)
     }
 }
 

@@ -298,3 +298,50 @@ fn notes_name_the_metric_and_the_place() {
     let result = instant(&source, "quantile(2, x)", 300.0).unwrap();
     assert_eq!(result.warnings, ["PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"]);
 }
+
+/// Test threads have 2 MiB of stack, as the threads have on which queries run.
+#[test]
+fn the_deepest_expressions_fit_the_stack() {
+    let n = usize::from(crate::Expr::MAX_DEPTH) - 2;
+    for (query, want) in [
+        (format!("1{}", " + 1".repeat(n)), format!("{}", n + 1)),
+        (format!("{}x{}", "abs(".repeat(n), ")".repeat(n)), "{} 2".to_owned()),
+        (format!("{}x{}", "max(".repeat(n), ")".repeat(n)), "{} 2".to_owned()),
+        (format!("x{}", " or x".repeat(n)), "x 2".to_owned()),
+    ] {
+        check("load 1m\nx 2", &query, 0.0, &want);
+    }
+}
+
+#[test]
+fn a_query_stops_when_cancelled_late_or_out_of_memory() {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use weir_model::source::ReadContext;
+    use weir_model::{Budget, SimClock, TenantId, Timestamp};
+
+    use crate::{Engine, EngineOptions, Query, QueryError, parse};
+
+    let source = VecSource::load(&(0..40).map(|n| format!("x{{n=\"{n}\"}} 1x9\n")).collect::<String>());
+    let clock = Arc::new(SimClock::default());
+    let engine = Engine::new(EngineOptions { clock: clock.clone(), ..EngineOptions::default() });
+    let open = |context: &ReadContext| {
+        let query = Query::instant(parse("sum(rate(x[5m]))").unwrap(), Timestamp(300_000));
+        crate::testing::ready(engine.open(&source, &TenantId::anonymous(), &query, context)).unwrap()
+    };
+
+    let context = ReadContext::unlimited();
+    let prepared = open(&context);
+    context.cancel.cancel();
+    assert!(matches!(prepared.eval(), Err(QueryError::Cancelled)));
+
+    let prepared = open(&ReadContext::unlimited());
+    clock.advance(Duration::from_secs(121));
+    assert!(matches!(prepared.eval(), Err(QueryError::Timeout)));
+
+    let budget = Budget::root(1000);
+    let prepared = open(&ReadContext { budget: budget.clone(), ..ReadContext::unlimited() });
+    assert!(matches!(prepared.eval(), Err(QueryError::Budget(full)) if full.account == "process"));
+    assert_eq!(budget.used_bytes(), 0, "all memory is given back");
+}
