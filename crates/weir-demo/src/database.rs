@@ -127,26 +127,27 @@ pub fn match_key(n: usize) -> String {
     format!("match-{n:06}")
 }
 
+/// Numbers from 0 as a table expression: SQLite fills a table many times faster than statement by statement.
+fn count_up(n_rows: usize) -> String {
+    format!("WITH RECURSIVE rows (n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM rows WHERE n + 1 < {n_rows})")
+}
+
 /// Makes the players' register with `n_rows` rows and its index.
-pub fn create_players(connection: &mut Connection, table: &str, key: &str, n_rows: usize) -> rusqlite::Result<()> {
+pub fn create_players(connection: &Connection, table: &str, key: &str, n_rows: usize) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
         "DROP TABLE IF EXISTS {table};
          CREATE TABLE {table} (id INTEGER PRIMARY KEY, {key} TEXT NOT NULL, name TEXT NOT NULL, club TEXT NOT NULL)"
     ))?;
-    let transaction = connection.transaction()?;
-    {
-        let mut insert =
-            transaction.prepare(&format!("INSERT INTO {table} ({key}, name, club) VALUES (?1, ?2, ?3)"))?;
-        for n in 0..n_rows {
-            insert.execute((player_key(n), format!("Player {n}"), format!("Club {}", n % 97)))?;
-        }
-    }
-    transaction.commit()?;
+    let rows = count_up(n_rows);
+    connection.execute_batch(&format!(
+        "INSERT INTO {table} ({key}, name, club)
+         {rows} SELECT printf('player-%06d', n), 'Player ' || n, 'Club ' || (n % 97) FROM rows"
+    ))?;
     create_index(connection, table, key)
 }
 
 /// Makes the sink's tables: totals of all matches ever played, and the updates themselves.
-pub fn create_matches(connection: &mut Connection, table: &str, key: &str, n_rows: usize) -> rusqlite::Result<()> {
+pub fn create_matches(connection: &Connection, table: &str, key: &str, n_rows: usize) -> rusqlite::Result<()> {
     connection.execute_batch(&format!(
         "DROP TABLE IF EXISTS {table};
          DROP TABLE IF EXISTS updates;
@@ -158,14 +159,11 @@ pub fn create_matches(connection: &mut Connection, table: &str, key: &str, n_row
              event_time_ms INTEGER NOT NULL, stored_at_ms INTEGER NOT NULL,
              PRIMARY KEY (topic, partition, offset)) WITHOUT ROWID"
     ))?;
-    let transaction = connection.transaction()?;
-    {
-        let mut insert = transaction.prepare(&format!("INSERT INTO {table} ({key}, league) VALUES (?1, ?2)"))?;
-        for n in 0..n_rows {
-            insert.execute((match_key(n), format!("league {}", n % 31)))?;
-        }
-    }
-    transaction.commit()?;
+    let rows = count_up(n_rows);
+    connection.execute_batch(&format!(
+        "INSERT INTO {table} ({key}, league)
+         {rows} SELECT printf('match-%06d', n), 'league ' || (n % 31) FROM rows"
+    ))?;
     create_index(connection, table, key)
 }
 
@@ -183,8 +181,8 @@ mod tests {
 
     #[test]
     fn a_look_up_scans_only_without_the_index() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        create_players(&mut connection, "players", "code", 1000).unwrap();
+        let connection = Connection::open_in_memory().unwrap();
+        create_players(&connection, "players", "code", 1000).unwrap();
         assert_eq!(scanned(&connection), 0);
         drop_index(&connection, "players", "code").unwrap();
         assert!(scanned(&connection) >= 900);

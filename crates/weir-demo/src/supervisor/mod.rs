@@ -84,8 +84,8 @@ impl DemoOptions {
             data_dir,
             events_per_second: 300.0,
             trace_ratio: 1.0,
-            // A scan takes some 20 to 40 ms in this many rows.
-            n_rows: 200_000,
+            // A scan of this many rows takes some 25 to 60 ms, and every process looks up 75 times a second or more.
+            n_rows: 800_000,
             kafka_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             weir: Some(WeirOptions::default()),
         }
@@ -283,10 +283,10 @@ async fn create_databases(topology: &Topology) -> Result<(), DemoError> {
         for path in [&players, &matches] {
             remove_database(path);
         }
-        let mut register = database::open(&players)?;
-        database::create_players(&mut register, &names.players_table, &names.players_key, n_rows)?;
-        let mut store = database::open(&matches)?;
-        database::create_matches(&mut store, &names.matches_table, &names.matches_key, n_rows)
+        let register = database::open(&players)?;
+        database::create_players(&register, &names.players_table, &names.players_key, n_rows)?;
+        let store = database::open(&matches)?;
+        database::create_matches(&store, &names.matches_table, &names.matches_key, n_rows)
     };
     tokio::task::spawn_blocking(make).await?.map_err(DemoError::database("make the databases"))
 }
