@@ -29,7 +29,7 @@ pub(super) fn reason(
     if send_resolved && !resolved.is_subset(&entry.resolved) {
         return Some("some alerts resolved");
     }
-    (repeats_at(entry.at) <= now).then_some("repeat interval elapsed")
+    (repeats_at(entry.at) < now).then_some("repeat interval elapsed")
 }
 
 /// By job, instance, then all labels, as upstream sorts them.
