@@ -6,6 +6,7 @@ use crate::pipeline::ip::IpMatcher;
 use crate::pipeline::json::JsonPath;
 use crate::pipeline::line_pattern::LinePattern;
 use crate::pipeline::pattern::PatternParser;
+use crate::pipeline::template::LineTemplate;
 
 #[derive(Clone, Debug)]
 pub enum Expr {
@@ -34,7 +35,8 @@ pub enum Stage {
     Regexp(regex::Regex),
     Unpack,
     Label(LabelFilter),
-    LabelFormat(Vec<LabelRename>),
+    LineFormat(LineTemplate),
+    LabelFormat(Vec<LabelFormat>),
     Decolorize,
     Drop(Vec<LabelPick>),
     Keep(Vec<LabelPick>),
@@ -143,10 +145,19 @@ pub enum LabelFilter {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LabelRename {
-    pub to: String,
-    pub from: String,
+/// `to=from` moves a label, `to="{{…}}"` makes one.
+#[derive(Clone, Debug)]
+pub enum LabelFormat {
+    Rename { to: String, from: String },
+    Template { to: String, template: LineTemplate },
+}
+
+impl LabelFormat {
+    pub fn to(&self) -> &str {
+        match self {
+            Self::Rename { to, .. } | Self::Template { to, .. } => to,
+        }
+    }
 }
 
 /// A label by name, or only where its value matches.

@@ -87,9 +87,13 @@ impl Display for Stage {
             Self::Regexp(regex) => write!(f, "| regexp {}", Quoted(regex.as_str())),
             Self::Unpack => f.write_str("| unpack"),
             Self::Decolorize => f.write_str("| decolorize"),
+            Self::LineFormat(template) => write!(f, "| line_format {}", Quoted(template.source())),
             Self::LabelFormat(formats) => {
                 f.write_str("| label_format ")?;
-                list(f, formats, |f, one| write!(f, "{}={}", one.to, one.from))
+                list(f, formats, |f, one| match one {
+                    LabelFormat::Rename { to, from } => write!(f, "{to}={from}"),
+                    LabelFormat::Template { to, template } => write!(f, "{to}={}", Quoted(template.source())),
+                })
             }
             Self::Drop(picks) | Self::Keep(picks) => {
                 f.write_str(if matches!(self, Self::Drop(_)) { "| drop " } else { "| keep " })?;

@@ -23,7 +23,7 @@ mod pipeline;
 mod units;
 
 pub use ast::{
-    BinaryOp, Cardinality, Compare, Conversion, Expr, Grouping, LabelFilter, LabelPick, LabelRename, LineFilter,
+    BinaryOp, Cardinality, Compare, Conversion, Expr, Grouping, LabelFilter, LabelFormat, LabelPick, LineFilter,
     LineOp, LogExpr, Matching, MetricExpr, Needle, RangeAggregation, RangeOp, Stage, Unwrap, VectorOp,
 };
 pub use eval::tail::TailFilter;
@@ -37,5 +37,6 @@ pub use pipeline::json;
 pub use pipeline::line_pattern::LinePattern;
 pub use pipeline::logfmt;
 pub use pipeline::pattern::PatternParser;
+pub use pipeline::template::LineTemplate;
 pub use pipeline::{Origin, PipelineError};
 pub use units::{format_duration, parse_bytes, parse_duration};

@@ -28,6 +28,8 @@ fn errors_name_line_and_column() {
     refused("{app=\"x\"} |= \"open", "literal not terminated");
     refused("topk(0, rate({app=\"x\"}[1m]))", "must be greater than 0");
     refused("sum(rate({app=\"x\"}[1m])) and 1", "unexpected literal for right leg");
+    refused("{app=\"x\"} | line_format \"{{.a\"", "line 1, col 25: invalid template");
+    refused("{app=\"x\"} | line_format \"{{nothing .a}}\"", "nothing");
     refused("", "unexpected $end");
     refused("{app=\"x\"} | label_format __error__=x", "cannot be formatted");
     refused("{app=\"x\"} | label_format a=x, a=y", "multiple label name 'a'");
@@ -72,6 +74,7 @@ fn queries_have_one_canonical_text() {
         "{app=\"x\"} | drop a, b=\"x\" | keep c | decolorize | unpack | label_format p=q | pattern \"<a> <_>\"",
         "",
     );
+    canonical("{app=\"x\"} | line_format \"{{.a}}\" | label_format b=\"{{.c}}\", d=e", "");
     canonical("-1 + 2", "1");
 }
 

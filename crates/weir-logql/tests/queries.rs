@@ -224,6 +224,32 @@ fn metadata_needs_no_parser() {
 }
 
 #[test]
+fn templates_rewrite_lines_and_labels() {
+    let logs = load("1|app=x|pod=p1|{\"msg\":\"Hi\",\"ms\":\"250\"}");
+    let check = |query: &str, want: &str| {
+        let got = log(&logs, &format!("{{app=\"x\"}} {query}"), 9, Direction::Forward);
+        assert_eq!(got.rsplit_once("] ").unwrap().1, want, "{query}");
+    };
+    check(r#"| json | line_format "{{.msg | lower}} {{.pod}}{{.none}} {{div .ms 50}}""#, "hi p1 5");
+    check(
+        r#"| json | line_format "{{if gt (int .ms) 100}}slow{{else}}ok{{end}} {{__timestamp__ | unixEpoch}}""#,
+        "slow 1",
+    );
+    check(
+        r#"| json | line_format "{{regexReplaceAll \"(H)i\" .msg \"${1}o\"}} {{trunc 1 .msg}} {{alignRight 4 .msg}}""#,
+        "Ho H   Hi",
+    );
+    check(r#"| line_format "{{(fromJson __line__).msg}} {{default \"-\" .none}}""#, "Hi -");
+    check(r#"| line_format "a={{.app}} b=2" | logfmt | line_format "{{.b}}{{.a}}""#, "2x");
+    check(
+        r#"| json | label_format both="{{.msg}}-{{.pod}}", took=ms | line_format "{{.both}} {{.took}}{{.ms}}""#,
+        "Hi-p1 250",
+    );
+    let failed = log(&logs, r#"{app="x"} | line_format "{{div 1 0}}" | keep app"#, 9, Direction::Forward);
+    assert_eq!(failed, r#"1 {app="x"} [__error__=TemplateFormatErr] {"msg":"Hi","ms":"250"}"#);
+}
+
+#[test]
 fn unpack_brings_back_the_packed_line() {
     let logs = load(r#"1|app=x||{"_entry":"the line","pod":"p","n":1}"#);
     assert_eq!(log(&logs, r#"{app="x"} | unpack |= "the""#, 9, Direction::Forward), r#"1 {app="x"} [pod=p] the line"#);

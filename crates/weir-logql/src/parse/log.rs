@@ -4,11 +4,12 @@ use weir_model::{MatchOp, Matcher};
 
 use super::lexer::Token;
 use super::{ParseError, Parser};
-use crate::ast::{LabelPick, LabelRename, LineFilter, LineOp, LogExpr, Needle, Stage};
+use crate::ast::{LabelFormat, LabelPick, LineFilter, LineOp, LogExpr, Needle, Stage};
 use crate::pipeline::ip::IpMatcher;
 use crate::pipeline::json;
 use crate::pipeline::line_pattern::LinePattern;
 use crate::pipeline::pattern::PatternParser;
+use crate::pipeline::template::LineTemplate;
 
 impl Parser<'_> {
     pub(super) fn log_expr(&mut self) -> Result<LogExpr, ParseError> {
@@ -172,7 +173,7 @@ impl Parser<'_> {
             "drop" => Stage::Drop(self.picks()?),
             "keep" => Stage::Keep(self.picks()?),
             "label_format" => Stage::LabelFormat(self.label_format()?),
-            "line_format" => return Err(self.error_at(at, "line_format is not supported yet")),
+            "line_format" => Stage::LineFormat(self.template()?),
             _ => {
                 return Err(
                     self.error_at(at, format!("syntax error: unexpected IDENTIFIER `{word}`, expecting a stage"))
@@ -241,8 +242,14 @@ impl Parser<'_> {
         }
     }
 
-    fn label_format(&mut self) -> Result<Vec<LabelRename>, ParseError> {
-        let mut formats: Vec<LabelRename> = Vec::new();
+    fn template(&mut self) -> Result<LineTemplate, ParseError> {
+        let at = self.offset();
+        let source = self.string()?;
+        LineTemplate::parse(&source).map_err(|e| self.error_at(at, format!("invalid template: {e}")))
+    }
+
+    fn label_format(&mut self) -> Result<Vec<LabelFormat>, ParseError> {
+        let mut formats: Vec<LabelFormat> = Vec::new();
         loop {
             let at = self.offset();
             let to = self.ident()?;
@@ -250,15 +257,15 @@ impl Parser<'_> {
             if to == "__error__" {
                 return Err(self.error_at(at, "__error__ cannot be formatted"));
             }
-            if formats.iter().any(|f| f.to == to) {
-                return Err(
-                    self.error_at(at, format!("multiple label name '{to}' not allowed in a single format operation"))
-                );
+            if formats.iter().any(|f| f.to() == to) {
+                let message = format!("multiple label name '{to}' not allowed in a single format operation");
+                return Err(self.error_at(at, message));
             }
-            if matches!(self.peek(), Token::Str(_)) {
-                return Err(self.error("templates in label_format are not supported yet"));
-            }
-            formats.push(LabelRename { to, from: self.ident()? });
+            formats.push(if matches!(self.peek(), Token::Str(_)) {
+                LabelFormat::Template { to, template: self.template()? }
+            } else {
+                LabelFormat::Rename { to, from: self.ident()? }
+            });
             if !self.take_op(",") {
                 return Ok(formats);
             }

@@ -8,6 +8,7 @@ pub mod logfmt;
 pub mod pattern;
 pub mod row;
 mod run;
+pub mod template;
 
 pub use row::{Origin, PipelineError, Row, Scratch};
 pub(crate) use run::{Needed, apply, apply_unwrap, predicates};

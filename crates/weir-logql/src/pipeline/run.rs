@@ -9,7 +9,7 @@ use super::filter::{label_passes, line_passes};
 use super::json;
 use super::logfmt;
 use super::row::{ERROR_DETAILS_LABEL, ERROR_LABEL, PipelineError, Row};
-use crate::ast::{Conversion, LabelFilter, LabelPick, LineOp, Needle, Stage, Unwrap};
+use crate::ast::{Conversion, LabelFilter, LabelFormat, LabelPick, LineOp, Needle, Stage, Unwrap};
 use crate::units::{parse_bytes, parse_duration};
 
 /// The labels that anything after a parser looks at; parsers leave the others out.
@@ -29,11 +29,15 @@ impl Needed {
             match stage {
                 Stage::Label(filter) => filter_names(filter, &mut names),
                 Stage::LabelFormat(formats) => {
-                    names.extend(formats.iter().flat_map(|f| [f.from.clone(), f.to.clone()]));
+                    for format in formats {
+                        match format {
+                            LabelFormat::Rename { to, from } => names.extend([to.clone(), from.clone()]),
+                            LabelFormat::Template { .. } => return Self::All,
+                        }
+                    }
                 }
                 Stage::Drop(picks) | Stage::Keep(picks) => names.extend(picks.iter().map(|p| p.name.clone())),
-                // Rewrites the line for later parsers from fields that it finds by itself.
-                Stage::Unpack => return Self::All,
+                Stage::Unpack | Stage::LineFormat(_) => return Self::All,
                 _ => {}
             }
         }
@@ -88,7 +92,7 @@ pub(crate) fn predicates(stages: &[Stage]) -> Vec<LinePredicate> {
                     _ => {}
                 }
             }
-            Stage::Unpack | Stage::Decolorize => break,
+            Stage::Unpack | Stage::Decolorize | Stage::LineFormat(_) => break,
             _ => {}
         }
     }
@@ -153,14 +157,11 @@ fn apply_stage(stage: &Stage, needed: &Needed, row: &mut Row<'_>) -> bool {
             }
         }),
         Stage::Unpack => unpack(row),
-        Stage::LabelFormat(formats) => {
-            for format in formats {
-                if let Some(value) = row.get(&format.from).map(str::to_owned) {
-                    row.remove(&format.from);
-                    row.set(&format.to, &value);
-                }
-            }
-        }
+        Stage::LineFormat(template) => match template.render(row) {
+            Ok(line) => row.set_line(&line),
+            Err(error) => row.set_error(PipelineError::Template, error),
+        },
+        Stage::LabelFormat(formats) => formats.iter().for_each(|format| format_label(format, row)),
         Stage::Decolorize => {
             if memchr::memchr(0x1b, row.line().as_bytes()).is_some() {
                 let plain = decolorize(row.line());
@@ -171,6 +172,21 @@ fn apply_stage(stage: &Stage, needed: &Needed, row: &mut Row<'_>) -> bool {
         Stage::Keep(picks) => row.retain(|name, value| picks.iter().any(|p| p.picks(name, value))),
     }
     true
+}
+
+fn format_label(format: &LabelFormat, row: &mut Row<'_>) {
+    match format {
+        LabelFormat::Rename { to, from } => {
+            if let Some(value) = row.get(from).map(str::to_owned) {
+                row.remove(from);
+                row.set(to, &value);
+            }
+        }
+        LabelFormat::Template { to, template } => match template.render(row) {
+            Ok(value) => row.set(to, &value),
+            Err(error) => row.set_error(PipelineError::Template, error),
+        },
+    }
 }
 
 fn json_error(row: &mut Row<'_>, result: Result<(), json::JsonError>) {
