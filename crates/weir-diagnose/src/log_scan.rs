@@ -222,7 +222,7 @@ fn message_of(line: &str) -> Option<&str> {
     }
     ["\"message\":", "\"msg\":", "\"body\":", "\"event\":"].iter().find_map(|key| {
         let rest = line[line.find(key)? + key.len()..].trim_start().strip_prefix('"')?;
-        let end = rest.find(|c| c == '"' || c == '\\')?;
+        let end = rest.find(['"', '\\'])?;
         (end > 0).then(|| &rest[..end])
     })
 }

@@ -54,10 +54,6 @@ impl Topology {
         self.groups.get(group).cloned()
     }
 
-    pub fn callees(&self, service: &str) -> impl Iterator<Item = &Arc<str>> {
-        self.callees.get(service).into_iter().flatten()
-    }
-
     pub fn callers(&self, service: &str) -> impl Iterator<Item = &Arc<str>> {
         self.callers.get(service).into_iter().flatten()
     }
