@@ -17,7 +17,7 @@ const ALERTS_MAX: usize = 500;
 const TIMELINE_MAX: usize = 200;
 /// Telemetry from this long before the first alert belongs to the incident: an expression over a
 /// minute's rate sees a fault late.
-const LEAD: Duration = Duration::from_secs(45);
+const LEAD: Duration = Duration::from_secs(15);
 const BASELINE: Duration = Duration::from_secs(300);
 /// A baseline that earlier incidents have cut shorter than this is no baseline.
 const BASELINE_MIN: Duration = Duration::from_secs(40);
@@ -392,7 +392,7 @@ mod tests {
         hear(&mut book, "slow", "a", Resolved, 1_100_000, true);
         let id = hear(&mut book, "slow", "a", Firing, 1_300_000, true).unwrap();
         let incident = book.get(&id).unwrap();
-        assert_eq!(incident.baseline, TimeRange::new(Timestamp(1_115_000), Timestamp(1_255_000)));
+        assert_eq!(incident.baseline, TimeRange::new(Timestamp(1_115_000), Timestamp(1_285_000)));
         assert_eq!(book.get(&incident.alerts[0].fingerprint.clone()).unwrap().id, id, "found by alert too");
     }
 }

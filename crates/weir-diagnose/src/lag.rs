@@ -160,7 +160,7 @@ impl Stall {
             thing: Thing::Partition {
                 group: group.to_string(),
                 topic: topic.to_string(),
-                partition: self.partition.as_ref().map(ToString::to_string),
+                partition: self.partition.as_ref().and_then(|p| p.parse().ok()),
             },
             callee: None,
             work_grew: false,

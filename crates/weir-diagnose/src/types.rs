@@ -62,7 +62,7 @@ pub enum Thing {
         topic: String,
         /// `None`: all partitions of the topic.
         #[serde(skip_serializing_if = "Option::is_none")]
-        partition: Option<String>,
+        partition: Option<i32>,
     },
     Version {
         version: String,
