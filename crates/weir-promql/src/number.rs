@@ -10,10 +10,12 @@ pub(crate) fn parse_number(text: &str) -> Option<f64> {
         return i64::from_str_radix(hex, 16).ok().map(|n| n as f64);
     }
     let digits = plain.bytes().all(|b| b.is_ascii_digit());
-    if digits && plain.len() > 1 && plain.starts_with('0') {
-        if let Ok(n) = i64::from_str_radix(&plain, 8) {
-            return Some(n as f64);
-        }
+    if digits
+        && plain.len() > 1
+        && plain.starts_with('0')
+        && let Ok(octal) = i64::from_str_radix(&plain, 8)
+    {
+        return Some(octal as f64);
     }
     plain.parse().ok().filter(|_| plain.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b)))
 }
