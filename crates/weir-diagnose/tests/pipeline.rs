@@ -2,6 +2,8 @@
 //!
 //! in -> raw -> worker (looks up a database) -> done -> writer (writes a database)
 
+#![allow(clippy::unwrap_used, reason = "a failed write fails the test")]
+
 use std::sync::Arc;
 
 use weir_diagnose::{Diagnosis, Question, Sources, Thing, diagnose};
