@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: web test-web demo drill smoke lint fmt setup test test-kafka bench
+.PHONY: web test-web demo drill smoke lint fmt setup py test test-kafka bench
 
 setup: ## Debian packages that tests and the demo use
 	@scripts/setup.sh
@@ -34,8 +34,14 @@ smoke: ## Starts a server and asserts signals, lag, page and an alert
 	$(BUILD)
 	scripts/smoke.sh $(TARGET)/debug/weir
 
-test: setup
+test: setup py
 	$(CARGO) test --workspace
+
+py: $(TARGET)/py/.ready ## Python with the OpenTelemetry SDK, for the end-to-end tests
+$(TARGET)/py/.ready: tests/python/requirements.txt
+	python3 -m venv $(TARGET)/py
+	$(TARGET)/py/bin/pip install --quiet --disable-pip-version-check --no-deps -r $<
+	@touch $@
 
 # The jars of tests/kafka/pom.xml, from Maven Central.
 KAFKA_JARS := $(abspath $(TARGET))/kafka
