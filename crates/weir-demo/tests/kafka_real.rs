@@ -2,11 +2,10 @@
 //! Run by `make test-kafka`, which resolves the jars into the folder that `WEIR_KAFKA_JARS` names.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+#[path = "broker/kcat.rs"]
+mod kcat;
 #[path = "broker/suite.rs"]
 mod suite;
-#[path = "broker/support.rs"]
-#[allow(dead_code, reason = "the embedded broker is not started here")]
-mod support;
 
 use std::fs::File;
 use std::net::TcpListener;
@@ -91,6 +90,7 @@ async fn apache_kafka_passes_the_suite_of_the_embedded_broker() {
     let kafka = start();
     let at = kafka.address.as_str();
     suite::every_compression_round_trips(at).await;
+    suite::kcat_writes_and_reads(at).await;
     suite::the_high_watermark_follows_each_acknowledgement(at).await;
     suite::an_idempotent_producer_stores_each_record_once(at).await;
     suite::partitions_are_shared_and_handed_over(at).await;

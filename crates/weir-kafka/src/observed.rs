@@ -95,7 +95,7 @@ fn read(span: &Span) -> Option<(&str, &str, i32, i64)> {
     ])?)?;
     let offset = number(first(&["messaging.kafka.offset", "messaging.kafka.message.offset"])?)?;
     let partition = i32::try_from(partition).ok().filter(|p| *p >= 0)?;
-    (offset >= 0 && offset < i64::MAX).then_some((group.as_str()?, topic, partition, offset))
+    (0..i64::MAX).contains(&offset).then_some((group.as_str()?, topic, partition, offset))
 }
 
 fn number(value: &AttrValue) -> Option<i64> {

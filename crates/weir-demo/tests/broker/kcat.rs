@@ -1,74 +1,60 @@
-//! The embedded broker as `kcat` sees it. `kcat` missing is a failure.
+//! Runs the real `kcat`. Missing, it fails the test.
 
-use std::collections::BTreeSet;
+use std::process::Stdio;
+use std::time::Duration;
 
-use crate::support::{self, Kcat, start_broker};
+use tokio::io::AsyncWriteExt;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn metadata_lists_broker_and_topics() {
-    let broker = start_broker(|o| o.topics = vec![("events.raw".to_owned(), 3)]).await;
-    let listing = Kcat::new(&broker.address).run(&["-L"], "").await;
-    assert!(listing.contains(&format!("broker 1 at {}", broker.address)), "{listing}");
-    assert!(listing.contains(r#"topic "events.raw" with 3 partitions"#), "{listing}");
-    let asked = Kcat::new(&broker.address).run(&["-L", "-t", "made.by.asking"], "").await;
-    assert!(asked.contains(r#"topic "made.by.asking" with 4 partitions"#), "{asked}");
-    let refused = Kcat::new(&broker.address).run(&["-L", "-t", "no such/name"], "").await;
-    assert!(refused.contains("Invalid topic"), "{refused}");
+/// Runs `kcat` against one broker.
+pub struct Kcat {
+    address: String,
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_produced_is_consumed_with_keys_headers_and_offsets() {
-    let broker = start_broker(|o| o.topics = vec![("t".to_owned(), 1)]).await;
-    let kcat = Kcat::new(&broker.address);
-    for codec in ["none", "gzip", "snappy", "lz4", "zstd"] {
-        kcat.run(&["-P", "-t", "t", "-K:", "-H", "via=kcat", "-z", codec], &format!("{codec}:value {codec}\n")).await;
+impl Kcat {
+    pub fn new(address: &str) -> Self {
+        Self { address: address.to_owned() }
     }
-    let got = kcat.run(&["-C", "-t", "t", "-e", "-q", "-f", "%o %k %s %h\\n"], "").await;
-    let want: String = ["none", "gzip", "snappy", "lz4", "zstd"]
-        .iter()
-        .enumerate()
-        .map(|(offset, codec)| format!("{offset} {codec} value {codec} via=kcat\n"))
-        .collect();
-    assert_eq!(got, want);
-    let tail = kcat.run(&["-C", "-t", "t", "-e", "-q", "-o", "-2", "-f", "%o\\n"], "").await;
-    assert_eq!(tail, "3\n4\n");
+
+    fn command(&self, args: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new("kcat");
+        command
+            .args(["-b", &self.address, "-X", "broker.address.family=v4"])
+            .args(args)
+            // Cargo puts the librdkafka of the tests there, which would replace kcat's own.
+            .env_remove("LD_LIBRARY_PATH")
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Its standard output; standard error is shown when it fails or takes longer than 30 s.
+    pub async fn run(&self, args: &[&str], input: &str) -> String {
+        let mut command = self.command(args);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().expect("kcat is installed (scripts/setup.sh)");
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(input.as_bytes()).await.unwrap();
+        drop(stdin);
+        let done = tokio::time::timeout(Duration::from_secs(30), child.wait_with_output()).await;
+        let done = done.unwrap_or_else(|_| panic!("kcat {args:?} did not end within 30 s")).unwrap();
+        let out = String::from_utf8_lossy(&done.stdout).into_owned();
+        let error = String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "kcat {args:?}: {}\n{out}{error}", done.status);
+        out
+    }
+
+    /// Starts it and lets it run.
+    pub fn spawn(&self, args: &[&str]) -> RunningKcat {
+        let mut command = self.command(args);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        RunningKcat(command.spawn().expect("kcat is installed (scripts/setup.sh)"))
+    }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn offsets_are_found_by_time() {
-    let broker = start_broker(|o| o.topics = vec![("t".to_owned(), 1)]).await;
-    let kcat = Kcat::new(&broker.address);
-    kcat.run(&["-P", "-t", "t"], "a\nb\n").await;
-    // Wall time has to pass between the two: kcat stamps its records itself.
-    tokio::time::sleep(std::time::Duration::from_millis(30)).await;
-    let between = support::unix_ms();
-    tokio::time::sleep(std::time::Duration::from_millis(30)).await;
-    kcat.run(&["-P", "-t", "t", "-z", "gzip"], "c\nd\n").await;
-    let since = kcat.run(&["-C", "-t", "t", "-e", "-q", "-o", &format!("s@{between}"), "-f", "%o %s\\n"], "").await;
-    assert_eq!(since, "2 c\n3 d\n");
-    let until = kcat
-        .run(&["-C", "-t", "t", "-e", "-q", "-o", "beginning", "-o", &format!("e@{between}"), "-f", "%o %s\\n"], "")
-        .await;
-    assert_eq!(until, "0 a\n1 b\n");
-    let looked_up = kcat.run(&["-Q", "-t", &format!("t:0:{between}")], "").await;
-    assert_eq!(looked_up.trim(), "t [0] offset 2");
-    let none_later = kcat.run(&["-Q", "-t", &format!("t:0:{}", support::unix_ms() + 60_000)], "").await;
-    assert_eq!(none_later.trim(), "t [0] offset -1");
-}
+pub struct RunningKcat(tokio::process::Child);
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_group_resumes_where_it_committed() {
-    let broker = start_broker(|o| o.topics = vec![("t".to_owned(), 2)]).await;
-    let kcat = Kcat::new(&broker.address);
-    let lines = |from: usize| (from..from + 50).map(|n| format!("{n}\n")).collect::<String>();
-    kcat.run(&["-P", "-t", "t", "-p", "-1"], &lines(0)).await;
-    let group = ["-G", "watchers", "-e", "-q", "-X", "auto.offset.reset=earliest", "-f", "%s\\n", "t"];
-    let started = std::time::Instant::now();
-    let first = kcat.run(&group, "").await;
-    assert!(started.elapsed().as_secs() < 5, "a first join takes {:?}", started.elapsed());
-    kcat.run(&["-P", "-t", "t", "-p", "-1"], &lines(50)).await;
-    let second = kcat.run(&group, "").await;
-    let numbers = |text: &str| text.lines().map(|l| l.parse::<usize>().unwrap()).collect::<BTreeSet<_>>();
-    assert_eq!(numbers(&first), (0..50).collect());
-    assert_eq!(numbers(&second), (50..100).collect());
+impl RunningKcat {
+    /// As a crash would: without a word to the broker.
+    pub async fn kill(mut self) {
+        self.0.kill().await.unwrap();
+    }
 }

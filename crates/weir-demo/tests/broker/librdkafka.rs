@@ -15,6 +15,7 @@ macro_rules! against_the_embedded_broker {
 
 against_the_embedded_broker!(
     every_compression_round_trips,
+    kcat_writes_and_reads,
     the_high_watermark_follows_each_acknowledgement,
     an_idempotent_producer_stores_each_record_once,
     partitions_are_shared_and_handed_over,

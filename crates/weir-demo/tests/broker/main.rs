@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod kcat;
+mod kcat_view;
 mod librdkafka;
 mod raw;
 mod suite;

@@ -13,7 +13,7 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{FutureProducer, FutureRecord};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::support::Kcat;
+use crate::kcat::Kcat;
 
 /// No step takes so long, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -118,7 +118,7 @@ fn text(message: &OwnedMessage) -> String {
 pub async fn every_compression_round_trips(bootstrap: &str) {
     let topic = topic(bootstrap, 1).await;
     let mut want = Vec::new();
-    // Those that the librdkafka of this build has; kcat adds zstd.
+    // Those that the librdkafka of this build has; kcat's has zstd as well.
     for codec in ["none", "gzip", "snappy", "lz4"] {
         let producer = producer(bootstrap, &[("compression.type", codec)]);
         let values: Vec<String> = (0..50).map(|n| format!("{codec} {n} {}", "x".repeat(200))).collect();
@@ -140,6 +140,22 @@ pub async fn every_compression_round_trips(bootstrap: &str) {
         let header = message.headers().unwrap().get_as::<str>(0).unwrap();
         assert!(want[n].starts_with(header.value.unwrap()));
     }
+}
+
+pub async fn kcat_writes_and_reads(bootstrap: &str) {
+    let topic = topic(bootstrap, 1).await;
+    let kcat = Kcat::new(bootstrap);
+    let codecs = ["none", "gzip", "snappy", "lz4", "zstd"];
+    for codec in codecs {
+        let line = format!("{codec}:value {codec}\n");
+        kcat.run(&["-P", "-t", &topic, "-K:", "-H", "via=kcat", "-z", codec], &line).await;
+    }
+    let line = |(offset, codec): (usize, &&str)| format!("{offset} {codec} value {codec} via=kcat\n");
+    let want: Vec<String> = codecs.iter().enumerate().map(line).collect();
+    let got = kcat.run(&["-C", "-t", &topic, "-e", "-q", "-f", "%o %k %s %h\n"], "").await;
+    assert_eq!(got, want.concat());
+    let tail = kcat.run(&["-C", "-t", &topic, "-e", "-q", "-o", "-2", "-f", "%o %k %s %h\n"], "").await;
+    assert_eq!(tail, want[3..].concat());
 }
 
 pub async fn the_high_watermark_follows_each_acknowledgement(bootstrap: &str) {
