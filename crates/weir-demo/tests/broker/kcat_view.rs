@@ -55,3 +55,26 @@ async fn a_group_resumes_where_it_committed() {
     assert_eq!(numbers(&first), (0..50).collect());
     assert_eq!(numbers(&second), (50..100).collect());
 }
+
+/// Nanoseconds this thread has run.
+fn thread_cpu_ns() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse().unwrap()
+}
+
+/// On one thread with the broker, so that this thread's time is the broker's.
+#[tokio::test(flavor = "current_thread")]
+async fn waiting_clients_cost_next_to_nothing() {
+    let broker = start_broker(|o| o.topics = vec![("t".to_owned(), 4)]).await;
+    let kcat = Kcat::new(&broker.address);
+    let members: Vec<_> = (0..3).map(|_| kcat.spawn(&["-G", "idle", "-q", "t"])).collect();
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    let before = thread_cpu_ns();
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    let used_ms = (thread_cpu_ns() - before) / 1_000_000;
+    for member in members {
+        member.kill().await;
+    }
+    // Three members fetch twice and beat a third of a time each second: some 30 requests.
+    assert!(used_ms < 120, "{used_ms} ms of 4000 went into doing nothing");
+}

@@ -84,6 +84,22 @@ impl Setup {
         }
     }
 
+    /// Waits until an instant query gives this one value.
+    async fn wait_for_series(&self, query: &str, want: &str) {
+        let started = Instant::now();
+        loop {
+            let url = format!("{}/api/v1/query", self.server.url);
+            let asked = reqwest::Client::new().get(url).query(&[("query", query)]).send().await.unwrap();
+            let body: Value = asked.json().await.unwrap();
+            let result = &body["data"]["result"];
+            if result.as_array().is_some_and(|r| r.len() == 1) && result[0]["value"][1] == want {
+                return;
+            }
+            assert!(started.elapsed() < PATIENCE, "{query}: {body}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     async fn consumed(&self, group: &str, topic: &str, offset: i64) {
         let now = jiff::Timestamp::now().as_nanosecond().to_string();
         let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
@@ -133,6 +149,11 @@ async fn a_stalled_partition_ages_while_the_others_are_at_zero() {
     );
     assert_eq!(row["lag"].as_i64().unwrap(), setup.end_offset("orders", 1).await - row["position"].as_i64().unwrap());
     assert_eq!(row["end_offset"].as_i64().unwrap(), setup.end_offset("orders", 1).await);
+    let stalled = r#"{cluster_name="test", group="billing", topic="orders", partition="1"}"#;
+    setup.wait_for_series(&format!("kafka_consumergroup_group_lag{stalled}"), "7").await;
+    setup.wait_for_series(&format!("kafka_consumergroup_group_lag_seconds{stalled} > bool 2"), "1").await;
+    setup.wait_for_series(r#"kafka_consumergroup_group_sum_lag{group="billing"}"#, "7").await;
+    setup.wait_for_series("kafka_cluster_up", "1").await;
     let rows = setup.rows().await;
     assert_eq!(rows.len(), 3);
     for still in rows.iter().filter(|r| r["topic"] == "idle" || r["partition"] == 0) {
@@ -187,4 +208,6 @@ async fn a_cluster_that_is_away_has_no_lag() {
         assert!(started.elapsed() < PATIENCE, "lag of a broker that is gone");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    setup.wait_for_series("kafka_cluster_up", "0").await;
+    setup.wait_for_series("absent(kafka_consumergroup_group_lag)", "1").await;
 }
