@@ -102,7 +102,7 @@ test("logs: volume, a filter from a field, the trace of a line, and back to metr
   const errors = watchErrors(page);
   await page.goto(`${base}/explore/logs?q=${encodeURIComponent(`{service_name="${SERVICES.enricher}"}`)}`);
   await expect(page.getByText("120 lines")).toBeVisible();
-  await expect(page.locator(".volume .legend")).toContainText("error 20");
+  await expect(page.locator(".volume .legend")).toContainText("error20");
   await shot(page, "real-logs");
   await page.locator(".log-main").filter({ hasText: "player unknown" }).first().click();
   await page.locator(".log-details tr").filter({ hasText: /^partition/ }).getByRole("button", { name: "filter for value" }).click();

@@ -28,7 +28,7 @@ export function TraceTable({ traces, order: first = "start" }: { traces: FoundTr
             <th>Trace</th>
             <th>{heading("start", "Start")}</th>
             <th className="num">{heading("duration", "Duration")}</th>
-            <th className="num">Spans</th>
+            <th className="num wide-only">Spans</th>
             <th className="num">{heading("errors", "Failed")}</th>
             <th className="wide-only">Services</th>
           </tr>
@@ -46,7 +46,7 @@ export function TraceTable({ traces, order: first = "start" }: { traces: FoundTr
                 </td>
                 <td className="nowrap">{moment(startOf(trace), now)}</td>
                 <td className="num">{milliseconds(trace.durationMs ?? 0)}</td>
-                <td className="num">{spans || "–"}</td>
+                <td className="num wide-only">{spans || "–"}</td>
                 <td className={errors ? "num text-bad" : "num"}>{errors || "–"}</td>
                 <td className="wide-only">
                   <span className="inline-list">
