@@ -262,10 +262,11 @@ impl<H: Handler> Stage<H> {
 
     async fn enqueue(&self, worker: &Worker, record: Record) {
         let partition = record.partition;
-        if worker.queue.capacity() <= ROOM_MIN && !worker.paused.swap(true, Ordering::SeqCst) {
-            if let Err(error) = self.one_partition(partition).and_then(|list| self.consumer.pause(&list)) {
-                tracing::warn!(%error, partition, "cannot pause a full partition");
-            }
+        if worker.queue.capacity() <= ROOM_MIN
+            && !worker.paused.swap(true, Ordering::SeqCst)
+            && let Err(error) = self.one_partition(partition).and_then(|list| self.consumer.pause(&list))
+        {
+            tracing::warn!(%error, partition, "cannot pause a full partition");
         }
         // What librdkafka had handed out before the pause still fits into `ROOM_MIN`; were it full, reading waits.
         let _ = worker.queue.send(record).await;
@@ -273,10 +274,10 @@ impl<H: Handler> Stage<H> {
 
     fn resume(&self, workers: &HashMap<i32, Worker>, partition: i32) {
         let Some(worker) = workers.get(&partition) else { return };
-        if worker.paused.swap(false, Ordering::SeqCst) {
-            if let Err(error) = self.one_partition(partition).and_then(|list| self.consumer.resume(&list)) {
-                tracing::warn!(%error, partition, "cannot resume a partition");
-            }
+        if worker.paused.swap(false, Ordering::SeqCst)
+            && let Err(error) = self.one_partition(partition).and_then(|list| self.consumer.resume(&list))
+        {
+            tracing::warn!(%error, partition, "cannot resume a partition");
         }
     }
 
@@ -294,10 +295,10 @@ impl<H: Handler> Stage<H> {
     }
 
     fn flush(&self) {
-        if let Positions::Checkpoint(checkpoint) = &self.positions {
-            if let Err(error) = checkpoint.save() {
-                self.shared.logger.log(Level::Error, &format!("checkpoint not written: {error}"), None, None, &[]);
-            }
+        if let Positions::Checkpoint(checkpoint) = &self.positions
+            && let Err(error) = checkpoint.save()
+        {
+            self.shared.logger.log(Level::Error, &format!("checkpoint not written: {error}"), None, None, &[]);
         }
     }
 
