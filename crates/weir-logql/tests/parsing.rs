@@ -1,4 +1,5 @@
 //! What is read, what is refused and where, and the canonical text.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use proptest::prelude::*;
 use weir_logql::parse;

@@ -1,4 +1,5 @@
 //! Queries over a handful of lines, as tables: the query, and what comes out as text.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 

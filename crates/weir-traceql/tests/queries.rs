@@ -1,4 +1,5 @@
 //! Queries over a small trace, as tables: the query, and the spans it selects.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 
