@@ -153,7 +153,8 @@ pub fn read_rule_files(pattern: &str, base: &Path) -> Result<Vec<RuleGroup>, Vec
     let fail = |reason: String| vec![RuleFileError { file: pattern.to_owned(), line: 0, reason }];
     let path = base.join(pattern);
     let last = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
-    let dir = path.parent().unwrap_or(base);
+    // The parent of a bare name is the empty path, which nobody can list.
+    let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut files = Vec::new();
     if last.contains(['*', '?', '[']) {
         let re = glob_of(&last).map_err(&fail)?;

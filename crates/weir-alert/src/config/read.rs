@@ -127,7 +127,7 @@ impl Reader<'_> {
             if suffix.contains('*') || last.contains(['?', '[']) {
                 return Err(self.fail(0, format!("templates: {pattern:?}: use one `*` in the file name at most")));
             }
-            let dir = path.parent().unwrap_or(folder);
+            let dir = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
             for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
                 let name = entry.file_name().to_string_lossy().into_owned();
                 if name.len() >= prefix.len() + suffix.len() && name.starts_with(prefix) && name.ends_with(suffix) {
