@@ -8,6 +8,9 @@ pub struct Server {
     child: Child,
     /// Base of the main port, such as `http://127.0.0.1:41234`.
     pub url: String,
+    /// Addresses of OTLP, `127.0.0.1:port`.
+    pub otlp_grpc: String,
+    pub otlp_http: String,
 }
 
 /// The program, with whatever `weir serve` needs to take free ports.
@@ -31,8 +34,9 @@ impl Server {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let words: Vec<&str> = line.split_whitespace().collect();
-        let [_, "ready", url, _grpc, _http] = words[..] else { panic!("weir did not start: `{line}`") };
-        Self { child, url: url.to_owned() }
+        let [_, "ready", url, grpc, http] = words[..] else { panic!("weir did not start: `{line}`") };
+        let address = |word: &str| word.split_once('=').map(|(_, address)| address.to_owned()).unwrap();
+        Self { child, url: url.to_owned(), otlp_grpc: address(grpc), otlp_http: address(http) }
     }
 }
 

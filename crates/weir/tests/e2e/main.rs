@@ -2,8 +2,11 @@
 //! a module beside this file, started through [`harness`].
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod bad_input;
 mod harness;
 mod lag;
+mod node_exporter;
+mod otel_python;
 mod pipeline;
 mod prometheus_differential;
 mod promtool;
