@@ -7,6 +7,7 @@ mod harness;
 mod lag;
 mod node_exporter;
 mod otel_python;
+mod logs_traces;
 mod pipeline;
 mod prometheus_differential;
 mod promtool;
