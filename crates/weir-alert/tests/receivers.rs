@@ -1,4 +1,5 @@
 //! Notifications over real HTTP to a receiver that follows a script.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};

@@ -1,4 +1,5 @@
 //! The in-memory stores pass the suites of the traits and keep to their budgets.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 

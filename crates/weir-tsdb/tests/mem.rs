@@ -1,4 +1,5 @@
 //! The in-memory store passes the trait's suite and keeps to its budget.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -174,7 +174,7 @@ fn candidates(app: &App, id: &EntityId) -> Vec<Matcher> {
         let in_namespace = name == "job" && id.kind == EntityKind::Service;
         out.extend(Matcher::new(&name, MatchOp::Equal, value).ok());
         if in_namespace {
-            out.extend(Matcher::new(&name, MatchOp::Regex, &format!(".+/{}", escape(value))).ok());
+            out.extend(Matcher::new(&name, MatchOp::Regex, format!(".+/{}", escape(value))).ok());
         }
     }
     out

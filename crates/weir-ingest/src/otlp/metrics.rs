@@ -76,7 +76,8 @@ impl Target {
             .filter(|(name, _)| !identifying.contains(&&**name))
             .map(|(name, value)| (name.to_string(), value.to_text()))
             .collect();
-        let info = (!others.is_empty() && !(job.is_empty() && instance.is_empty())).then(|| {
+        let identified = !job.is_empty() || !instance.is_empty();
+        let info = (identified && !others.is_empty()).then(|| {
             let mut labels = base.clone();
             add_labels(&mut labels, others, cache);
             labels.set(METRIC_NAME, cache.text("target_info"));

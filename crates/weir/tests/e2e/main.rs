@@ -5,9 +5,9 @@
 mod bad_input;
 mod harness;
 mod lag;
+mod logs_traces;
 mod node_exporter;
 mod otel_python;
-mod logs_traces;
 mod pipeline;
 mod prometheus_differential;
 mod promtool;
