@@ -135,10 +135,11 @@ impl Games {
         let turn = self.n_sent as usize % self.leagues.len().max(1);
         let (league_idx, league) = &self.leagues[turn];
         let game = league_idx * N_MATCHES + self.rng.random_range(0..N_MATCHES);
-        // Matches and players lie anywhere in their tables.
-        let stride = (self.n_rows / 64).max(1);
-        let player =
-            (game * PLAYERS_PER_MATCH + self.rng.random_range(0..PLAYERS_PER_MATCH)) * 187 % self.n_rows.max(1);
+        // Today's matches and players are the newest rows: they lie in the second half of their tables, so that a
+        // scan, which begins with the oldest, passes most of the table on the way to them.
+        let half = (self.n_rows / 2).max(1);
+        let stride = (half / 64).max(1);
+        let player = (game * PLAYERS_PER_MATCH + self.rng.random_range(0..PLAYERS_PER_MATCH)) * 187 % half;
         let kind = *Kind::ALL.choose(&mut self.rng).expect("there are kinds");
         // Scoring and motion in equal shares, whatever the number of kinds of each.
         let kind = if self.rng.random_bool(0.5) == kind.is_motion() {
@@ -152,8 +153,8 @@ impl Games {
         let event = RawEvent {
             event_id: format!("{:x}-{turn}-{:x}", self.run, self.n_sent),
             tenant: league.clone(),
-            match_id: match_key(game * stride % self.n_rows.max(1)),
-            player: player_key(player),
+            match_id: match_key(self.n_rows - half + game * stride % half),
+            player: player_key(self.n_rows - 1 - player),
             kind,
             minute: self.rng.random_range(0..90),
             value,
