@@ -1,7 +1,14 @@
 //! The HTTP surface: the APIs of Prometheus, Loki, Tempo and Alertmanager, weir's own, and the page.
 //!
 //! Each surface is one module with a `router()`; [`App`] is what they share. JSON and protobuf types
-//! live here and in `weir-ingest`, never in stores or engines.
+//! live here and in `weir-ingest`, never in stores or engines. This crate evaluates and stores nothing
+//! itself: engines do, over the stores and services that the binary hands in.
+//!
+//! Read first: [`App`], [`router`], `tenant.rs`.
+//!
+//! Invariants: what is read or written belongs to the tenant of the request; an error has the shape of
+//! the API that it belongs to; bodies are bounded; a client that leaves cancels its query; a path that
+//! no API knows is a 404, never the page.
 
 mod alertmanager;
 mod app;

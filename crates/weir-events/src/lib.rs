@@ -1,7 +1,8 @@
-//! The store of logs and spans.
+//! The store of logs and spans, and the log of changes.
 //!
 //! [`MemLogs`] and [`MemSpans`] keep everything in memory, under a budget, oldest dropped first;
-//! nothing survives a restart.
+//! [`ChangeLog`] keeps a bounded number of changes. Nothing survives a restart. This crate parses no
+//! line and knows no query language.
 //!
 //! Invariants: entries of a stream ascend by time, equal times keep arrival order; a trace holds a
 //! span (by id and kind) once.
