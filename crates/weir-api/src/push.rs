@@ -14,15 +14,11 @@ pub use grpc::router as grpc_router;
 
 use std::sync::Arc;
 
-use axum::extract::DefaultBodyLimit;
 use axum::routing::post;
 use axum::{Extension, Router};
 
 use crate::App;
 use request::Gate;
-
-/// A body as it comes over the wire; decompressed it may have `Limits::body_bytes_max`.
-const WIRE_BYTES_MAX: usize = 32 << 20;
 
 pub fn router() -> Router<Arc<App>> {
     Router::new()
@@ -34,6 +30,5 @@ pub fn router() -> Router<Arc<App>> {
         .route("/otlp/v1/logs", post(otlp::loki_logs))
         .route("/loki/api/v1/push", post(loki::push))
         .route("/api/prom/push", post(loki::push))
-        .layer(DefaultBodyLimit::max(WIRE_BYTES_MAX))
         .layer(Extension(Gate::default()))
 }

@@ -108,7 +108,7 @@ async fn export<T: Signal>(app: &App, gate: &Gate, push: Push) -> Response {
     let sender = push.sender(Protocol::OtlpHttp);
     let body = match push.body {
         Ok(body) => body,
-        Err(rejection) => return failed(format, rejection.status(), INVALID_ARGUMENT, rejection.body_text()),
+        Err(error) => return failed(format, error.status(), INVALID_ARGUMENT, error.to_string()),
     };
     let (ingest, tenant) = (app.ingest.clone(), push.tenant);
     let done = gate.run(body.len(), move || {

@@ -39,7 +39,7 @@ pub async fn write(State(app): State<Arc<App>>, Extension(gate): Extension<Gate>
     let sender = push.sender(Protocol::RemoteWrite);
     let body = match push.body {
         Ok(body) => body,
-        Err(rejection) => return rejection.into_response(),
+        Err(error) => return error.into_response(),
     };
     let (ingest, tenant) = (app.ingest.clone(), push.tenant);
     let done = gate.run(body.len(), move || store(&ingest, &tenant, &sender, version, encoding, &body)).await;

@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::rejection::BytesRejection;
+use axum::body::Body;
 use axum::extract::{ConnectInfo, FromRequest, FromRequestParts, Request};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, USER_AGENT};
 use axum::http::{HeaderMap, HeaderName, StatusCode};
-use bytes::Bytes;
+use axum::response::{IntoResponse, Response};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
 use tokio::sync::Semaphore;
 use weir_ingest::{DecodeError, Encoding, Ingest, Protocol, SenderRef};
 use weir_model::TenantId;
@@ -46,12 +48,60 @@ impl Gate {
     }
 }
 
+/// A body as it comes over the wire; decompressed it may have `Limits::body_bytes_max`.
+const WIRE_BYTES_MAX: usize = 32 << 20;
+/// How much more of a body that is too large is read and thrown away: a sender that is cut off while it
+/// sends sees a broken connection instead of the answer, and sends the same again.
+const DRAINED_BYTES_MAX: usize = 64 << 20;
+
+/// Why a body was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    #[error("the body is larger than {WIRE_BYTES_MAX} bytes; send smaller batches")]
+    TooLarge,
+    #[error("the body ended early: {0}")]
+    Cut(axum::Error),
+}
+
+impl BodyError {
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Cut(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl IntoResponse for BodyError {
+    fn into_response(self) -> Response {
+        (self.status(), format!("{self}\n")).into_response()
+    }
+}
+
+async fn read(mut body: Body) -> Result<Bytes, BodyError> {
+    let mut kept = BytesMut::new();
+    let mut n_dropped = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(BodyError::Cut)?.into_data() else { continue };
+        if n_dropped == 0 && kept.len() + data.len() <= WIRE_BYTES_MAX {
+            kept.extend_from_slice(&data);
+            continue;
+        }
+        n_dropped += data.len();
+        kept.clear();
+        if DRAINED_BYTES_MAX < n_dropped {
+            break;
+        }
+    }
+    if n_dropped == 0 { Ok(kept.freeze()) } else { Err(BodyError::TooLarge) }
+}
+
 /// Tenant, sender, headers and body of a push.
 pub struct Push {
     pub tenant: TenantId,
     pub address: String,
     pub headers: HeaderMap,
-    pub body: Result<Bytes, BytesRejection>,
+    pub body: Result<Bytes, BodyError>,
 }
 
 impl FromRequest<Arc<App>> for Push {
@@ -63,8 +113,7 @@ impl FromRequest<Arc<App>> for Push {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
         let address = peer.map(|ConnectInfo(peer)| peer.ip().to_string()).unwrap_or_default();
         let headers = parts.headers.clone();
-        let body = Bytes::from_request(Request::from_parts(parts, body), app).await;
-        Ok(Self { tenant, address, headers, body })
+        Ok(Self { tenant, address, headers, body: read(body).await })
     }
 }
 

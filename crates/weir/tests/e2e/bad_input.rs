@@ -73,7 +73,7 @@ fn cases() -> Vec<Case> {
         // A tenant that cannot be.
         case("/v1/traces", &[JSON, ("X-Scope-OrgID", "a/b")], b"{}", 400, "invalid tenant"),
         // More on the wire than is read at all.
-        case("/api/v1/write", &[PROTOBUF], &zeros[..40 << 20], 413, ""),
+        case("/api/v1/write", &[PROTOBUF], &zeros[..40 << 20], 413, "larger than"),
     ]
 }
 
