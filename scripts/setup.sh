@@ -9,6 +9,9 @@ declare -A package_of=(
   [prometheus-node-exporter]=prometheus-node-exporter
   [chromium]=chromium
   [cc]=build-essential
+  [java]=openjdk-17-jre-headless
+  [mvn]=maven
+  [curl]=curl
 )
 
 missing=()

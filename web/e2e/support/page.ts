@@ -18,12 +18,14 @@ export function watchErrors(page: Page, allowed: RegExp[] = []): string[] {
   return errors;
 }
 
+/** Asks until it holds: after a change of the viewport charts take their new width a few frames later. */
 export async function expectNoOverflow(page: Page): Promise<void> {
-  const wide = await page.evaluate(() => {
-    const width = document.documentElement.clientWidth;
-    return document.documentElement.scrollWidth > width + 1 ? `${document.documentElement.scrollWidth} > ${width}` : "";
-  });
-  expect(wide, `${page.url()} is wider than the screen`).toBe("");
+  const wide = () =>
+    page.evaluate(() => {
+      const width = document.documentElement.clientWidth;
+      return document.documentElement.scrollWidth > width + 1 ? `${document.documentElement.scrollWidth} > ${width}` : "";
+    });
+  await expect.poll(wide, { message: `${page.url()} is wider than the screen`, timeout: 5000 }).toBe("");
 }
 
 export async function shot(page: Page, name: string): Promise<void> {
