@@ -190,9 +190,7 @@ def write_page(results):
                 cells = [query, cell(figures)] + ([cell(peer["queries"][query])] if peer else []) + [TARGETS.get((name, query), "")]
                 out.append("| " + " | ".join(cells) + " |")
             out.append("")
-    extra = ROOT / "docs" / "benchmarks-more.md"
-    if extra.exists():
-        out.append(extra.read_text())
+    out += ["How well causes are found: [benchmarks-causes.md](benchmarks-causes.md)."]
     PAGE.write_text("\n".join(out).rstrip() + "\n")
 
 

@@ -1,46 +1,18 @@
 //! Rules, alerts and incidents, connected.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
 use prometheus_client::registry::Registry;
-use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use weir_alert::{Alerts, CauseNote, Config, Enricher};
+use weir_collect::PrometheusConfig;
 use weir_diagnose::Incidents;
 use weir_model::sink::{MetricBatch, MetricSink, Outcome, WriteError};
 use weir_model::{Budget, Clock, Commit, CommitFeed, Labels, TenantId, Timestamp};
 use weir_promql::{Engine, EngineOptions};
-use weir_rules::{Options, PromqlEvaluator, RuleGroup, Rules, read_rule_files};
+use weir_rules::{Options, PromqlEvaluator, Rules};
 use weir_tsdb::MemMetrics;
-
-#[derive(clap::Args, Clone)]
-pub struct Args {
-    /// Prometheus' configuration: scraping and rule files.
-    #[arg(long, value_name = "FILE")]
-    pub prometheus_config: Option<PathBuf>,
-    /// Alertmanager's configuration: routes, receivers, inhibition.
-    #[arg(long, value_name = "FILE")]
-    pub alertmanager_config: Option<PathBuf>,
-}
-
-/// What `prometheus.yml` says about rules; its other keys belong to scraping.
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct PrometheusConfig {
-    global: Global,
-    rule_files: Vec<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Global {
-    evaluation_interval: Option<String>,
-    rule_query_offset: Option<String>,
-    external_labels: std::collections::BTreeMap<String, String>,
-}
 
 /// What rules and alerts are connected to.
 pub struct Surroundings<'a> {
@@ -60,22 +32,12 @@ pub struct Alerting {
     pub alerts: Alerts,
 }
 
-/// Reads the files and starts everything. Rules of the configuration file belong to the tenant of
-/// requests without one.
-pub fn start(args: &Args, around: Surroundings<'_>) -> anyhow::Result<Alerting> {
-    let config = match &args.alertmanager_config {
-        Some(path) => weir_alert::read_config(path).context("--alertmanager-config")?,
-        None => Config::silent(),
-    };
-    let prometheus = args.prometheus_config.as_deref().map(read_prometheus_config).transpose()?.unwrap_or_default();
-    let groups = match &args.prometheus_config {
-        Some(path) => read_groups(path, &prometheus.rule_files)?,
-        None => Vec::new(),
-    };
-    let duration = |key: &str, text: &Option<String>, default: Duration| match text {
-        Some(text) => weir_go::parse_prometheus_duration(text).with_context(|| format!("global.{key}")),
-        None => Ok(default),
-    };
+/// Starts rules, alerts and what passes between them; the rules come with [`crate::config_files`].
+pub fn start(
+    config: Config,
+    prometheus: Option<&PrometheusConfig>,
+    around: Surroundings<'_>,
+) -> anyhow::Result<Alerting> {
     let alerts = Alerts::new(around.clock.clone(), config, around.external_url.clone())?;
     alerts.set_enricher(Arc::new(Causes(around.incidents.clone())));
     let engine = Engine::new(EngineOptions { clock: around.clock.clone(), ..EngineOptions::default() });
@@ -87,11 +49,11 @@ pub fn start(args: &Args, around: Surroundings<'_>) -> anyhow::Result<Alerting> 
         }),
         sink: Arc::new(PublishingSink { metrics: around.metrics, feed: around.feed.clone() }),
         surroundings: weir_rules::Surroundings {
-            external_labels: Labels::from_pairs(prometheus.global.external_labels),
+            external_labels: prometheus.map(|p| p.external_labels.clone()).unwrap_or_default(),
             external_url: around.external_url,
         },
-        interval: duration("evaluation_interval", &prometheus.global.evaluation_interval, Duration::from_secs(60))?,
-        query_offset: duration("rule_query_offset", &prometheus.global.rule_query_offset, Duration::ZERO)?,
+        interval: prometheus.map_or(Duration::from_secs(60), |p| p.evaluation_interval),
+        query_offset: prometheus.map_or(Duration::ZERO, |p| p.rule_query_offset),
         clock: around.clock,
     });
     rules.metrics().register(around.registry);
@@ -100,7 +62,6 @@ pub fn start(args: &Args, around: Surroundings<'_>) -> anyhow::Result<Alerting> 
     rules.add_listener(Arc::new(around.incidents.clone()));
     rules.add_listener(Arc::new(alerts.clone()));
     around.feed.subscribe(Arc::new(rules.clone()));
-    rules.load(&TenantId::anonymous(), groups);
     tokio::spawn(alerts.clone().run(around.shutdown.clone()));
     let (stopping, stop) = (rules.clone(), around.shutdown.clone());
     tokio::spawn(async move {
@@ -108,30 +69,6 @@ pub fn start(args: &Args, around: Surroundings<'_>) -> anyhow::Result<Alerting> 
         stopping.shutdown().await;
     });
     Ok(Alerting { rules, alerts })
-}
-
-fn read_prometheus_config(path: &Path) -> anyhow::Result<PrometheusConfig> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("--prometheus-config {}", path.display()))?;
-    serde_saphyr::from_str(&text).map_err(|e| {
-        let line = e.location().map_or(0, |l| l.line());
-        anyhow::anyhow!("{}:{line}: {}", path.display(), e.without_snippet())
-    })
-}
-
-fn read_groups(config: &Path, patterns: &[String]) -> anyhow::Result<Vec<RuleGroup>> {
-    let base = config.parent().unwrap_or(Path::new("."));
-    let (mut groups, mut errors) = (Vec::new(), Vec::new());
-    for pattern in patterns {
-        match read_rule_files(pattern, base) {
-            Ok(found) => groups.extend(found),
-            Err(found) => errors.extend(found.iter().map(ToString::to_string)),
-        }
-    }
-    if !errors.is_empty() {
-        bail!("rule files: {}", errors.join("\n"));
-    }
-    tracing::info!(groups = groups.len(), "rules loaded");
-    Ok(groups)
 }
 
 /// Recorded series are commits like all others, so that alerts on them are looked at at once.

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod alerting;
+mod config_files;
 mod demo;
 mod drill;
 mod listen;
 mod memory;
-mod scraping;
 mod serve;
 mod smoke;
 mod web_config;

@@ -10,6 +10,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use weir_api::{App, DemoControl};
+use weir_collect::{Collector, CollectorOptions};
 use weir_diagnose::{DiagnoseMetrics, Graph, IncidentOptions, Incidents, Sources};
 use weir_events::{ChangeLog, MemLogs, MemSpans};
 use weir_ingest::{Ingest, IngestOptions, Limits};
@@ -20,9 +21,9 @@ use weir_model::{Budget, Clock, CommitFeed, SystemClock, TenantId};
 use weir_tsdb::MemMetrics;
 
 use crate::alerting::{self, Alerting};
+use crate::config_files::{ConfigFiles, Configured, Loaded, reload_on_hangup};
 use crate::listen::{self, Protection};
 use crate::memory;
-use crate::scraping;
 use crate::web_config::WebConfig;
 
 #[derive(Args, Clone)]
@@ -49,7 +50,7 @@ pub struct ServeArgs {
     #[arg(long, value_name = "NAME=BROKERS")]
     kafka: Vec<ClusterOptions>,
     #[command(flatten)]
-    alerting: alerting::Args,
+    files: ConfigFiles,
     /// Memory for what is stored and queried, such as 2GiB; 60 % of what there is by default.
     #[arg(long, value_parser = memory::parse_bytes)]
     memory_limit: Option<u64>,
@@ -90,7 +91,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let limit_bytes = args.memory_limit.unwrap_or_else(memory::default_limit_bytes);
     let demo = args.demo_control.as_deref().map(DemoControl::new).transpose()?;
-    let app = build(limit_bytes, external_url, args.kafka, &args.alerting, demo, &shutdown)?;
+    let app = build(limit_bytes, external_url, args.kafka, args.files, demo, &shutdown)?;
 
     tracing::info!(limit_mib = limit_bytes >> 20, "metrics, logs and traces are kept in memory, lost on restart");
     announce(&own_url, &listeners)?;
@@ -118,7 +119,7 @@ fn build(
     limit_bytes: u64,
     external_url: String,
     kafka: Vec<ClusterOptions>,
-    alerting: &alerting::Args,
+    files: ConfigFiles,
     demo: Option<DemoControl>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Arc<App>> {
@@ -179,9 +180,10 @@ fn build(
     feed.subscribe(poller.observer());
     let lag = poller.handle();
     tokio::spawn(poller.run(shutdown.clone()));
-    let prometheus_config = alerting.prometheus_config.clone();
+    let Loaded { prometheus, groups, alertmanager } = files.read()?;
     let Alerting { rules, alerts } = alerting::start(
-        alerting,
+        alertmanager,
+        prometheus.as_ref(),
         alerting::Surroundings {
             clock: clock.clone(),
             metrics: metrics.clone(),
@@ -193,7 +195,16 @@ fn build(
             shutdown,
         },
     )?;
-    let (collector, reload) = scraping::start(prometheus_config.as_deref(), ingest.clone(), &mut registry, shutdown)?;
+    let collector = Collector::new(CollectorOptions {
+        ingest: ingest.clone(),
+        tenant: TenantId::anonymous(),
+        shutdown: shutdown.clone(),
+    });
+    collector.metrics().register(&mut registry);
+    let configured = Configured { collector: collector.clone(), rules: rules.clone(), alerts: alerts.clone() };
+    configured.apply(prometheus, groups)?;
+    let reload = configured.reload(files);
+    tokio::spawn(reload_on_hangup(reload.clone(), shutdown.clone()));
     Ok(Arc::new(App {
         collector,
         reload,
