@@ -23,7 +23,15 @@ export async function expectNoOverflow(page: Page): Promise<void> {
   const wide = () =>
     page.evaluate(() => {
       const width = document.documentElement.clientWidth;
-      return document.documentElement.scrollWidth > width + 1 ? `${document.documentElement.scrollWidth} > ${width}` : "";
+      if (document.documentElement.scrollWidth <= width + 1) return "";
+      // Name what sticks out; what scrolls or is cut inside its own box does not.
+      const clipped = (node: Element | null): boolean =>
+        node !== null && node !== document.body && (getComputedStyle(node).overflowX !== "visible" || clipped(node.parentElement));
+      const out = [...document.body.querySelectorAll("*")].filter(
+        (node) => node.getBoundingClientRect().right > width + 1 && !clipped(node.parentElement),
+      );
+      const names = out.map((node) => `${node.tagName}.${node.className}`).slice(0, 5);
+      return `${document.documentElement.scrollWidth} > ${width}: ${names.join(", ")}`;
     });
   await expect.poll(wide, { message: `${page.url()} is wider than the screen`, timeout: 5000 }).toBe("");
 }
