@@ -80,8 +80,13 @@ def get(url, path, **params):
 def stored(name, url, start, end):
     """How many items the server gives back."""
     if name in ("base", "long", "wide"):
-        reply = get(url, "/api/v1/query", query='sum(count_over_time({__name__=~".+"}[%ds]))' % (end - start), time=end)
-        return int(float(reply["data"]["result"][0]["value"][1]))
+        # Name by name: a function drops the name, and series that differ in nothing else are an error.
+        total = 0
+        for metric in get(url, "/api/v1/label/__name__/values")["data"]:
+            query = 'sum(count_over_time({__name__="%s"}[%ds]))' % (metric, end - start)
+            reply = get(url, "/api/v1/query", query=query, time=end)
+            total += sum(int(float(series["value"][1])) for series in reply["data"]["result"])
+        return total
     if name == "logs":
         query = 'sum(count_over_time({cluster="prod-eu-1"}[%ds]))' % (end - start)
         reply = get(url, "/loki/api/v1/query", query=query, time=end)
