@@ -99,8 +99,10 @@ test("faults are broken and healed from the bar, and the pager shows its page", 
 test("any entity is found by ctrl K", async ({ page }) => {
   await mockApi(page);
   await page.goto(`${server.url}/alerts?tenant=blue`);
+  // The keys are heard once the page stands.
+  await expect(page.locator(".search-open")).toBeVisible();
   await page.keyboard.press("Control+k");
-  await page.getByLabel("Search entities").last().fill("enrich");
+  await page.locator('input[aria-label="Search entities"]').fill("enrich");
   await expect(page.getByRole("option").first()).toContainText("enrich");
   await shot(page, "search");
   await page.getByRole("option", { name: /^enricher/ }).click();
