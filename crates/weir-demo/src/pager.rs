@@ -191,6 +191,7 @@ fn lines(details: &Value) -> Vec<String> {
         for (name, value) in details {
             let text = match value {
                 Value::String(text) => text.clone(),
+                Value::Array(items) => items.iter().map(text_of).collect::<Vec<_>>().join("\n"),
                 other => other.to_string(),
             };
             for (i, line) in text.lines().filter(|l| !l.trim().is_empty()).enumerate() {
@@ -200,6 +201,10 @@ fn lines(details: &Value) -> Vec<String> {
     }
     lines.truncate(N_LINES_MAX);
     lines
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// PagerDuty's answer to [`Pager::take`].

@@ -41,14 +41,15 @@ pub(super) fn body(
     let text = |key: &str| render.text(pagerduty.texts.get(key).map_or("", String::as_str));
     let dedup_key = dedup_key(tenant, &notification.group_key);
     let mut details = Map::new();
-    for (key, value) in &pagerduty.details {
-        details.insert(key.clone(), detail(value, render)?);
-    }
-    details.insert("incident".into(), notification.incident_url.clone().into());
+    // What the reader wants first stands first: PagerDuty keeps the order.
     if let Some(cause) = &notification.cause {
         details.insert("cause".into(), cause.title.clone().into());
         details.insert("cause_confidence".into(), format!("{:.0}%", cause.confidence * 100.0).into());
         details.insert("cause_evidence".into(), cause.lines.clone().into());
+    }
+    details.insert("incident".into(), notification.incident_url.clone().into());
+    for (key, value) in &pagerduty.details {
+        details.insert(key.clone(), detail(value, render)?);
     }
     let description = truncate(text("description")?, SUMMARY_MAX);
     let firing = notification.firing();

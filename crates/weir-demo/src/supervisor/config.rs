@@ -54,12 +54,6 @@ fn prometheus(topology: &Topology) -> String {
     text
 }
 
-/// One group for the whole pipeline: one fault shows in several symptoms and still gives one page.
 fn alertmanager(pager_url: &str) -> String {
-    format!(
-        "global:\n  pagerduty_url: {pager_url}\nroute:\n  receiver: on-call\n  group_by: ['pipeline']\n  \
-         group_wait: 1s\n  group_interval: 2s\n  repeat_interval: 4h\nreceivers:\n  - name: on-call\n    \
-         pagerduty_configs:\n      - routing_key: '{ROUTING_KEY}'\n        severity: critical\n        \
-         send_resolved: true\n"
-    )
+    include_str!("../../config/alertmanager.yml").replace("PAGER_URL", pager_url).replace("ROUTING_KEY", ROUTING_KEY)
 }
