@@ -78,7 +78,7 @@ fn to_json(incident: &Incident, causes_max: usize) -> Value {
         "id": incident.id,
         "state": incident.state().as_str(),
         "title": narrative::title(incident),
-        "summary": narrative::summary(incident),
+        "summary": narrative::sentence(incident),
         "known": diagnosis.known,
         "confidence": diagnosis.confidence,
         "since": incident.since().rfc3339(),

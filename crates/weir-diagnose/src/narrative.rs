@@ -39,18 +39,27 @@ fn clip(text: &str, chars_max: usize) -> String {
 }
 
 /// One sentence: the cause with its thing and since when, or that it is not known.
+pub fn sentence(incident: &Incident) -> String {
+    let Some(cause) = incident.cause() else {
+        let yet = if incident.diagnosed_at.is_none() { " yet" } else { "" };
+        return format!("cause not known{yet}");
+    };
+    let since = clock_time(cause.since.unwrap_or(incident.since()));
+    format!("{} since {since}", cause.summary)
+}
+
+/// The first line of a notification, which stands alone: the sentence with its confidence, or what
+/// was ruled out.
 pub fn summary(incident: &Incident) -> String {
-    let percent = (incident.diagnosis.confidence * 100.0).round();
-    if let Some(cause) = incident.cause() {
-        let since = clock_time(cause.since.unwrap_or(incident.since()));
-        return format!("{} since {since} (confidence {percent} %)", cause.summary);
+    let diagnosis = &incident.diagnosis;
+    if incident.cause().is_some() {
+        return format!("{} (confidence {:.0} %)", sentence(incident), diagnosis.confidence * 100.0);
     }
-    if incident.diagnosed_at.is_none() {
-        return "cause not known yet".to_owned();
-    }
-    match &incident.diagnosis.ruled_out[..] {
-        [] => "cause not known".to_owned(),
-        ruled_out => format!("cause not known; ruled out: {}", ruled_out.join("; ")),
+    match &diagnosis.ruled_out[..] {
+        ruled_out if incident.diagnosed_at.is_some() && !ruled_out.is_empty() => {
+            format!("cause not known; ruled out: {}", ruled_out.join("; "))
+        }
+        _ => sentence(incident),
     }
 }
 

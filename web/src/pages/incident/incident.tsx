@@ -80,19 +80,15 @@ function Answer({ of, now, window }: { of: Incident; now: number; window: Range 
     <section className={`answer ${of.state === "resolved" ? "calm" : of.state === "firing" ? "bad" : "warn"}`}>
       <div className="answer-head">
         <Tag tone={toneOfState(of.state)}>{of.state}</Tag>
-        <span>{of.title}</span>
+        <span>{of.known ? alertNames(of) : of.title}</span>
       </div>
       <h1>{of.summary || of.title}</h1>
       <div className="answer-facts">
-        <span className={of.known ? "" : "text-warn"}>
-          {of.known ? (
-            <>
-              <b>{percent(of.confidence)}</b> sure
-            </>
-          ) : (
-            "the cause is not known"
-          )}
-        </span>
+        {of.known && (
+          <span>
+            <b>{percent(of.confidence)}</b> sure
+          </span>
+        )}
         <span>
           since <b>{moment(since, now)}</b> {end ? `until ${moment(end, now)} (${span(end - since)})` : `(${span(now - since)})`}
         </span>
@@ -127,4 +123,9 @@ function Answer({ of, now, window }: { of: Incident; now: number; window: Range 
       </div>
     </section>
   );
+}
+
+/** The symptoms: the cause is the headline below. */
+function alertNames(of: Incident): string {
+  return [...new Set(of.alerts.map((alert) => alert.labels.alertname ?? "alert"))].join(", ");
 }
