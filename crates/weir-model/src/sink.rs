@@ -71,6 +71,9 @@ pub struct Outcome {
 pub enum WriteError {
     #[error(transparent)]
     Budget(#[from] BudgetExceeded),
+    /// The disk is full; goes away when somebody makes room.
+    #[error("cannot store: {0}")]
+    Full(String),
     #[error("cannot store: {0}")]
     Storage(String),
 }

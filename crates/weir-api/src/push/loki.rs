@@ -84,7 +84,9 @@ fn store(
         Ok(outcome) if outcome.refused.is_empty() => (StatusCode::NO_CONTENT, String::new()),
         // The good entries of the request are stored all the same.
         Ok(outcome) => (StatusCode::BAD_REQUEST, causes(&outcome.refused)),
-        Err(error @ WriteError::Budget(_)) => (StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+        Err(error @ (WriteError::Budget(_) | WriteError::Full(_))) => {
+            (StatusCode::SERVICE_UNAVAILABLE, error.to_string())
+        }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
     }
 }

@@ -95,7 +95,7 @@ fn store(
     match ingest.write_metrics(tenant, sender, decoded) {
         Ok(outcome) => stored(&outcome, n_samples, n_exemplars),
         // Nothing was committed and the data is good: the sender must try again.
-        Err(error @ WriteError::Budget(_)) => Written {
+        Err(error @ (WriteError::Budget(_) | WriteError::Full(_))) => Written {
             status: StatusCode::SERVICE_UNAVAILABLE,
             text: format!("{error}\n"),
             n_samples: 0,
