@@ -170,6 +170,7 @@ impl Scraped {
             labels,
             samples: vec![Sample { at: sample_at, value: sample.value }],
             exemplars: exemplars.collect(),
+            ..SeriesBatch::default()
         });
     }
 
@@ -202,7 +203,7 @@ fn describe<'a, 'b>(families: &'b mut BTreeMap<&'a str, MetricMetadata>, family:
 }
 
 fn one_sample(labels: Labels, sample: Sample) -> SeriesBatch {
-    SeriesBatch { labels, samples: vec![sample], exemplars: Vec::new() }
+    SeriesBatch { labels, samples: vec![sample], ..SeriesBatch::default() }
 }
 
 /// `None` when a step of `metric_relabel_configs` drops the series.

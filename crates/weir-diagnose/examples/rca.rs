@@ -51,7 +51,7 @@ impl Stores {
             let points = row["points"].as_array().unwrap();
             let samples =
                 points.iter().map(|p| Sample::new(p[0].as_i64().unwrap() + shift_ms, p[1].as_f64().unwrap())).collect();
-            batch.series.push(SeriesBatch { labels: Labels::from_pairs(pairs), samples, exemplars: Vec::new() });
+            batch.series.push(SeriesBatch { labels: Labels::from_pairs(pairs), samples, ..SeriesBatch::default() });
         }
         self.metrics.append(tenant, &batch).unwrap();
         if signals.contains(&"spans") {

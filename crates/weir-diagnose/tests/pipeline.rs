@@ -180,7 +180,7 @@ impl Pipeline {
                 let blocked = self.fault == Fault::Blocked(partition) && group == "writers";
                 let level = |s: i64| if blocked && s > FAULT_S { (s - FAULT_S) as f64 } else { 0.1 };
                 let samples = (BEGIN_S..END_S).map(|s| Sample::new(s * 1000, level(s))).collect();
-                batch.series.push(SeriesBatch { labels, samples, exemplars: Vec::new() });
+                batch.series.push(SeriesBatch { labels, samples, ..SeriesBatch::default() });
             }
         }
         batch

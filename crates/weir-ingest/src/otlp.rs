@@ -4,6 +4,7 @@
 
 mod common;
 mod delta;
+mod exponential;
 mod json;
 mod logs;
 mod metrics;

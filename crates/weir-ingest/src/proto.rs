@@ -97,6 +97,18 @@ impl<'a> Message<'a> {
     }
 }
 
+impl Message<'_> {
+    /// Doubles of a packed field.
+    pub fn packed_doubles(self) -> Result<Vec<f64>, DecodeError> {
+        let bytes = self.bytes();
+        if !bytes.len().is_multiple_of(8) {
+            return Err(self.error(format!("{} bytes of packed doubles", bytes.len())));
+        }
+        let double = |b: &[u8]| f64::from_le_bytes(b.try_into().expect("chunks of eight bytes"));
+        Ok(bytes.chunks_exact(8).map(double).collect())
+    }
+}
+
 /// Writes protobuf, for tests.
 #[cfg(test)]
 pub(crate) mod write {

@@ -2,6 +2,7 @@
 //!
 //! Source: Prometheus `prompb/remote.proto`, `prompb/types.proto`, `prompb/io/prometheus/write/v2`.
 
+mod histogram;
 mod v1;
 mod v2;
 

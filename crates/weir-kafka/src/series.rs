@@ -94,7 +94,7 @@ impl SeriesSet {
         self.labels.retain(|_, (labels, at)| {
             if *at < now {
                 let samples = vec![Sample::stale(now)];
-                series.push(SeriesBatch { labels: labels.clone(), samples, exemplars: Vec::new() });
+                series.push(SeriesBatch { labels: labels.clone(), samples, ..SeriesBatch::default() });
             }
             *at >= now
         });
@@ -146,7 +146,7 @@ impl Out<'_> {
         let key = Key { name, group: group.cloned(), topic: topic.cloned(), partition };
         let labels = self.set.labels(key, self.now);
         let samples = vec![Sample { at: self.now, value }];
-        self.series.push(SeriesBatch { labels, samples, exemplars: Vec::new() });
+        self.series.push(SeriesBatch { labels, samples, ..SeriesBatch::default() });
     }
 
     fn put_totals(&mut self, lags: &[PartitionLag]) {

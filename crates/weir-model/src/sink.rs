@@ -3,18 +3,34 @@
 use std::sync::Arc;
 
 use crate::budget::BudgetExceeded;
+use crate::histogram::HistogramSample;
 use crate::labels::Labels;
 use crate::log::LogEntry;
 use crate::metric::{Exemplar, MetricMetadata, Sample};
 use crate::span::Span;
 use crate::tenant::TenantId;
+use crate::time::Timestamp;
 
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SeriesBatch {
     pub labels: Labels,
     /// Any order; a store sorts.
     pub samples: Vec<Sample>,
+    /// Any order. A series has one value at a time: a float or a histogram.
+    pub histograms: Vec<HistogramSample>,
     pub exemplars: Vec<Exemplar>,
+}
+
+impl SeriesBatch {
+    /// Floats and histograms.
+    pub fn n_samples(&self) -> usize {
+        self.samples.len() + self.histograms.len()
+    }
+
+    /// Time of the newest of them.
+    pub fn newest(&self) -> Option<Timestamp> {
+        self.samples.iter().map(|s| s.at).chain(self.histograms.iter().map(|h| h.at)).max()
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]

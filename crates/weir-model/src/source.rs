@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::budget::{Budget, BudgetExceeded};
+use crate::histogram::HistogramSample;
 use crate::labels::Labels;
 use crate::log::LogEntry;
 use crate::matcher::Matcher;
@@ -82,7 +83,7 @@ impl ReadContext {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Projection {
-    /// Labels alone; `samples` stays empty.
+    /// Labels alone; there are no samples and no histograms.
     Series,
     Samples,
 }
@@ -95,11 +96,19 @@ pub struct MetricFragment {
     pub projection: Projection,
 }
 
-/// Samples of one series, ascending by time, stale markers included.
-#[derive(Clone, Debug, PartialEq)]
+/// Samples of one series, ascending by time, stale markers included. A time is either among the
+/// floats or among the histograms.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SeriesData {
     pub labels: Labels,
     pub samples: Vec<Sample>,
+    pub histograms: Vec<HistogramSample>,
+}
+
+impl SeriesData {
+    pub fn is_empty(&self) -> bool {
+        self.samples.is_empty() && self.histograms.is_empty()
+    }
 }
 
 pub trait MetricCursor: Send {

@@ -42,13 +42,13 @@ impl VecSource {
             }
             at += step;
         }
-        self.series.push(SeriesData { labels, samples });
+        self.series.push(SeriesData { labels, samples, ..SeriesData::default() });
     }
 
     fn matching<'a>(&'a self, matchers: &'a [Matcher], range: TimeRange) -> impl Iterator<Item = SeriesData> + 'a {
         self.series.iter().filter(|s| all_match(matchers, &s.labels)).filter_map(move |s| {
             let samples: Vec<Sample> = s.samples.iter().filter(|s| range.contains(s.at)).copied().collect();
-            (!samples.is_empty()).then(|| SeriesData { labels: s.labels.clone(), samples })
+            (!samples.is_empty()).then(|| SeriesData { labels: s.labels.clone(), samples, ..SeriesData::default() })
         })
     }
 }

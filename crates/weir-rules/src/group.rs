@@ -229,7 +229,7 @@ impl Group {
                 .into_iter()
                 .map(|(labels, value)| (labels, Sample { at, value }))
                 .chain(gone)
-                .map(|(labels, sample)| SeriesBatch { labels, samples: vec![sample], exemplars: Vec::new() })
+                .map(|(labels, sample)| SeriesBatch { labels, samples: vec![sample], ..SeriesBatch::default() })
                 .collect(),
             metadata: Vec::new(),
         };

@@ -9,10 +9,12 @@ use weir_model::sink::{MetricBatch, MetricSink, Outcome, Refused, RefusedReason,
 use weir_model::source::{
     BoxFuture, MetricCursor, MetricFragment, MetricSource, Projection, ReadContext, ReadError, SeriesData,
 };
-use weir_model::{Budget, Exemplar, Labels, Matcher, MetricMetadata, Reservation, TenantId, TimeRange, Timestamp};
+use weir_model::{
+    Budget, Exemplar, HistogramSample, Labels, Matcher, MetricMetadata, Reservation, TenantId, TimeRange, Timestamp,
+};
 
 use crate::index::Index;
-use crate::series::{Appended, Series};
+use crate::series::{Appended, Series, histogram_bytes};
 
 /// What one sample costs, with slack for the ring's growth.
 const SAMPLE_BYTES: u64 = 24;
@@ -86,9 +88,9 @@ impl MemMetrics {
             let mut emptied = false;
             // By value: `compact` keeps a series that anybody still holds.
             for one in series {
-                let (n_dropped, any_left) = one.drop_before(cutoff);
-                freed += n_dropped as u64 * SAMPLE_BYTES;
-                if n_dropped > 0 && !any_left {
+                let (n_dropped, histograms_bytes, any_left) = one.drop_before(cutoff);
+                freed += n_dropped as u64 * SAMPLE_BYTES + histograms_bytes;
+                if n_dropped as u64 + histograms_bytes > 0 && !any_left {
                     emptied = true;
                     freed += series_bytes(&one.labels);
                 }
@@ -110,19 +112,17 @@ impl MemMetrics {
             }
             None => tenant.index.write().insert(&batch.labels),
         };
-        series.append(&batch.samples, |sample, got| match got {
-            Appended::Stored => outcome.accepted += 1,
-            Appended::Repeated => {
-                outcome.accepted += 1;
-                *unused += SAMPLE_BYTES;
+        let mut settle = |at: Timestamp, bytes: u64, got: Appended| {
+            *unused += if got == Appended::Stored { 0 } else { bytes };
+            match got {
+                Appended::Stored | Appended::Repeated => outcome.accepted += 1,
+                Appended::Conflict => refuse(outcome, RefusedReason::DuplicateTimestamp, || {
+                    format!("{} has another value at {}", batch.labels, at.rfc3339())
+                }),
             }
-            Appended::Conflict => {
-                *unused += SAMPLE_BYTES;
-                refuse(outcome, RefusedReason::DuplicateTimestamp, || {
-                    format!("{} has another value at {}", batch.labels, sample.at.rfc3339())
-                });
-            }
-        });
+        };
+        series.append(&batch.samples, |sample, got| settle(sample.at, SAMPLE_BYTES, got));
+        series.append_histograms(&batch.histograms, |sample, got| settle(sample.at, histogram_bytes(sample), got));
         series.add_exemplars(&batch.exemplars);
     }
 }
@@ -140,8 +140,11 @@ fn refuse(outcome: &mut Outcome, reason: RefusedReason, example: impl FnOnce() -
 
 impl MetricSink for MemMetrics {
     fn append(&self, tenant: &TenantId, batch: &MetricBatch) -> Result<Outcome, WriteError> {
-        let with_samples = || batch.series.iter().filter(|s| !s.samples.is_empty());
-        let asked = with_samples().map(|s| s.samples.len() as u64 * SAMPLE_BYTES + series_bytes(&s.labels)).sum();
+        let with_samples = || batch.series.iter().filter(|s| s.n_samples() > 0);
+        let samples_bytes = |s: &SeriesBatch| {
+            s.samples.len() as u64 * SAMPLE_BYTES + s.histograms.iter().map(histogram_bytes).sum::<u64>()
+        };
+        let asked = with_samples().map(|s| samples_bytes(s) + series_bytes(&s.labels)).sum();
         self.reserve(asked)?;
         let tenant = self.tenant_or_new(tenant);
         let (mut outcome, mut unused) = (Outcome::default(), 0);
@@ -177,14 +180,17 @@ impl MetricCursor for Cursor {
         for series in self.series.by_ref() {
             match self.projection {
                 Projection::Series if series.has_samples_in(self.range) => {
-                    batch.push(SeriesData { labels: series.labels.clone(), samples: Vec::new() });
+                    batch.push(SeriesData { labels: series.labels.clone(), ..SeriesData::default() });
                 }
                 Projection::Series => {}
                 Projection::Samples => {
-                    let samples = series.copy(self.range);
-                    if !samples.is_empty() {
-                        self._held.grow(samples.len() as u64 * 16)?;
-                        batch.push(SeriesData { labels: series.labels.clone(), samples });
+                    let (samples, histograms) = series.copy(self.range);
+                    let data = SeriesData { labels: series.labels.clone(), samples, histograms };
+                    if !data.is_empty() {
+                        // Histograms are shared with the store; the copy is of their handles.
+                        let n_bytes = data.samples.len() * 16 + data.histograms.len() * size_of::<HistogramSample>();
+                        self._held.grow(n_bytes as u64)?;
+                        batch.push(data);
                     }
                 }
             }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use parking_lot::RwLock;
-use weir_model::{Exemplar, Labels, Sample, TimeRange, Timestamp};
+use weir_model::{Exemplar, HistogramSample, Labels, Sample, TimeRange, Timestamp};
 
 /// Newest exemplars kept per series; a chart shows a handful.
 const EXEMPLARS_MAX: usize = 16;
@@ -18,6 +18,8 @@ pub(crate) struct Series {
 struct Data {
     /// Ascending by time, no two with the same.
     samples: VecDeque<Sample>,
+    /// Ascending by time, none at a time that `samples` has.
+    histograms: VecDeque<HistogramSample>,
     exemplars: VecDeque<Exemplar>,
 }
 
@@ -38,7 +40,33 @@ impl Series {
     pub fn append(&self, samples: &[Sample], mut report: impl FnMut(&Sample, Appended)) {
         let mut data = self.data.write();
         for sample in samples {
-            let got = insert(&mut data.samples, *sample);
+            let taken = has_time(&data.histograms, sample.at, |h| h.at);
+            let got = if taken { Appended::Conflict } else { insert(&mut data.samples, *sample) };
+            report(sample, got);
+        }
+    }
+
+    pub fn append_histograms(
+        &self,
+        histograms: &[HistogramSample],
+        mut report: impl FnMut(&HistogramSample, Appended),
+    ) {
+        if histograms.is_empty() {
+            return;
+        }
+        let mut data = self.data.write();
+        for sample in histograms {
+            let list = &data.histograms;
+            let idx = list.partition_point(|h| h.at < sample.at);
+            let got = match list.get(idx).filter(|there| there.at == sample.at) {
+                Some(there) if there.histogram.same_bits(&sample.histogram) => Appended::Repeated,
+                Some(_) => Appended::Conflict,
+                None if has_time(&data.samples, sample.at, |s| s.at) => Appended::Conflict,
+                None => {
+                    data.histograms.insert(idx, sample.clone());
+                    Appended::Stored
+                }
+            };
             report(sample, got);
         }
     }
@@ -68,24 +96,35 @@ impl Series {
     /// First and last sample times.
     pub fn span(&self) -> Option<TimeRange> {
         let data = self.data.read();
-        Some(TimeRange::new(data.samples.front()?.at, data.samples.back()?.at))
+        let ends = |front: Option<Timestamp>, back: Option<Timestamp>| Some(TimeRange::new(front?, back?));
+        let floats = ends(data.samples.front().map(|s| s.at), data.samples.back().map(|s| s.at));
+        let histograms = ends(data.histograms.front().map(|h| h.at), data.histograms.back().map(|h| h.at));
+        match (floats, histograms) {
+            (Some(a), Some(b)) => Some(TimeRange::new(a.start.min(b.start), a.end.max(b.end))),
+            (one, other) => one.or(other),
+        }
     }
 
     pub fn has_samples_in(&self, range: TimeRange) -> bool {
         let data = self.data.read();
         let from = data.samples.partition_point(|s| s.at < range.start);
+        let from_histogram = data.histograms.partition_point(|h| h.at < range.start);
         data.samples.get(from).is_some_and(|s| s.at <= range.end)
+            || data.histograms.get(from_histogram).is_some_and(|h| h.at <= range.end)
     }
 
-    pub fn copy(&self, range: TimeRange) -> Vec<Sample> {
+    pub fn copy(&self, range: TimeRange) -> (Vec<Sample>, Vec<HistogramSample>) {
         let data = self.data.read();
         let from = data.samples.partition_point(|s| s.at < range.start);
         let to = data.samples.partition_point(|s| s.at <= range.end);
-        data.samples.range(from..to.max(from)).copied().collect()
+        let floats = data.samples.range(from..to.max(from)).copied().collect();
+        let from = data.histograms.partition_point(|h| h.at < range.start);
+        let to = data.histograms.partition_point(|h| h.at <= range.end);
+        (floats, data.histograms.range(from..to.max(from)).cloned().collect())
     }
 
-    /// Drops samples before `cutoff`; how many, and whether any are left.
-    pub fn drop_before(&self, cutoff: Timestamp) -> (usize, bool) {
+    /// Drops what is before `cutoff`: number of floats, bytes of histograms, and whether anything is left.
+    pub fn drop_before(&self, cutoff: Timestamp) -> (usize, u64, bool) {
         let mut data = self.data.write();
         let n_dropped = data.samples.partition_point(|s| s.at < cutoff);
         data.samples.drain(..n_dropped);
@@ -93,12 +132,25 @@ impl Series {
             let n_kept = data.samples.len();
             data.samples.shrink_to(n_kept + n_kept / 8);
         }
-        (n_dropped, !data.samples.is_empty())
+        let n_histograms = data.histograms.partition_point(|h| h.at < cutoff);
+        let bytes = data.histograms.drain(..n_histograms).map(|h| histogram_bytes(&h)).sum();
+        (n_dropped, bytes, !data.samples.is_empty() || !data.histograms.is_empty())
     }
 
     pub fn len(&self) -> usize {
-        self.data.read().samples.len()
+        let data = self.data.read();
+        data.samples.len() + data.histograms.len()
     }
+}
+
+/// What a histogram costs in the store.
+pub(crate) fn histogram_bytes(sample: &HistogramSample) -> u64 {
+    (size_of::<HistogramSample>() + sample.histogram.size_bytes()) as u64
+}
+
+fn has_time<T>(list: &VecDeque<T>, at: Timestamp, time: impl Fn(&T) -> Timestamp) -> bool {
+    let idx = list.partition_point(|item| time(item) < at);
+    list.get(idx).is_some_and(|item| time(item) == at)
 }
 
 fn insert(samples: &mut VecDeque<Sample>, sample: Sample) -> Appended {

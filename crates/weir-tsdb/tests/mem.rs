@@ -11,7 +11,7 @@ use weir_tsdb::MemMetrics;
 
 fn batch(name: &str, at: i64) -> MetricBatch {
     let labels = Labels::from_pairs([("__name__", name)]);
-    let series = vec![SeriesBatch { labels, samples: vec![Sample::new(at, at as f64)], exemplars: vec![] }];
+    let series = vec![SeriesBatch { labels, samples: vec![Sample::new(at, at as f64)], ..SeriesBatch::default() }];
     MetricBatch { series, metadata: vec![] }
 }
 

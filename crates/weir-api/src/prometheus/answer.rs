@@ -118,7 +118,7 @@ pub(super) fn query_data(value: &Value, stats: Option<&QueryTimings>) -> Vec<u8>
             write_sample(out, *at, *value);
             out.push(b'}');
         }),
-        Value::Matrix(series) => write_list(&mut out, series, |out, SeriesData { labels, samples }| {
+        Value::Matrix(series) => write_list(&mut out, series, |out, SeriesData { labels, samples, .. }| {
             write_metric(out, labels);
             out.extend_from_slice(b",\"values\":");
             write_list(out, samples, |out, Sample { at, value }| write_sample(out, *at, *value));

@@ -21,7 +21,7 @@ fn app() -> Router {
     let series = |pairs: &[(&'static str, &'static str)], step: f64| SeriesBatch {
         labels: labels(pairs),
         samples: (0..11).map(|n| Sample::new(n * 60_000, n as f64 * step)).collect(),
-        exemplars: Vec::new(),
+        ..SeriesBatch::default()
     };
     let mut web = series(&[("__name__", "http_requests_total"), ("job", "web")], 60.0);
     let exemplar = Exemplar { labels: labels(&[("trace_id", "abc")]), at: Timestamp(60_500), value: 6.0 };

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use weir_ingest::remote_write::{self, WriteRequest};
 use weir_ingest::{DecodeError, Encoding, Ingest, Protocol, SenderRef, decompress};
 use weir_model::TenantId;
-use weir_model::sink::{Outcome, WriteError};
+use weir_model::sink::{Outcome, SeriesBatch, WriteError};
 
 use super::request::{Gate, Push, causes, note_undecodable};
 use crate::App;
@@ -63,11 +63,23 @@ fn version(push: &Push) -> Result<Version, String> {
     }
 }
 
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    samples: u64,
+    histograms: u64,
+    exemplars: u64,
+}
+
 struct Written {
     status: StatusCode,
     text: String,
-    n_samples: u64,
-    n_exemplars: u64,
+    counts: Counts,
+}
+
+impl Written {
+    fn nothing(status: StatusCode, error: &dyn std::fmt::Display) -> Self {
+        Self { status, text: format!("{error}\n"), counts: Counts::default() }
+    }
 }
 
 fn store(
@@ -88,48 +100,43 @@ fn store(
             note_undecodable(ingest, tenant, sender, &error);
             let is_large = matches!(error, DecodeError::TooLarge { .. });
             let status = if is_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
-            return Written { status, text: format!("{error}\n"), n_samples: 0, n_exemplars: 0 };
+            return Written::nothing(status, &error);
         }
     };
-    let n_samples = decoded.batch.series.iter().map(|s| s.samples.len() as u64).sum::<u64>();
+    let sum = |f: fn(&SeriesBatch) -> usize| decoded.batch.series.iter().map(|s| f(s) as u64).sum();
+    let sent =
+        Counts { samples: sum(|s| s.samples.len()), histograms: sum(|s| s.histograms.len()), exemplars: n_exemplars };
     match ingest.write_metrics(tenant, sender, decoded) {
-        Ok(outcome) => stored(&outcome, n_samples, n_exemplars),
+        Ok(outcome) => stored(&outcome, sent),
         // Nothing was committed and the data is good: the sender must try again.
-        Err(error @ (WriteError::Budget(_) | WriteError::Full(_))) => Written {
-            status: StatusCode::SERVICE_UNAVAILABLE,
-            text: format!("{error}\n"),
-            n_samples: 0,
-            n_exemplars: 0,
-        },
-        Err(error) => Written {
-            status: StatusCode::INTERNAL_SERVER_ERROR,
-            text: format!("{error}\n"),
-            n_samples: 0,
-            n_exemplars: 0,
-        },
+        Err(error @ (WriteError::Budget(_) | WriteError::Full(_))) => {
+            Written::nothing(StatusCode::SERVICE_UNAVAILABLE, &error)
+        }
+        Err(error) => Written::nothing(StatusCode::INTERNAL_SERVER_ERROR, &error),
     }
 }
 
-fn stored(outcome: &Outcome, n_samples: u64, n_exemplars: u64) -> Written {
-    let n_samples = outcome.accepted.min(n_samples);
+/// A store counts floats and histograms together; where some were refused, floats count first.
+fn stored(outcome: &Outcome, sent: Counts) -> Written {
+    let samples = outcome.accepted.min(sent.samples);
+    let histograms = (outcome.accepted - samples).min(sent.histograms);
+    let counts = Counts { samples, histograms, ..sent };
     if outcome.refused.is_empty() {
-        return Written { status: StatusCode::NO_CONTENT, text: String::new(), n_samples, n_exemplars };
+        return Written { status: StatusCode::NO_CONTENT, text: String::new(), counts };
     }
     // Never a 5xx: senders would repeat bad samples for hours.
-    let text = format!("{}; {n_samples} samples were stored\n", causes(&outcome.refused));
-    Written { status: StatusCode::BAD_REQUEST, text, n_samples, n_exemplars }
+    let text = format!("{}; {} samples were stored\n", causes(&outcome.refused), samples + histograms);
+    Written { status: StatusCode::BAD_REQUEST, text, counts }
 }
 
 impl IntoResponse for Written {
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::new();
-        let counts = [("samples", self.n_samples), ("histograms", 0), ("exemplars", self.n_exemplars)];
-        for (what, count) in counts {
-            let name = match what {
-                "samples" => "x-prometheus-remote-write-samples-written",
-                "histograms" => "x-prometheus-remote-write-histograms-written",
-                _ => "x-prometheus-remote-write-exemplars-written",
-            };
+        for (name, count) in [
+            ("x-prometheus-remote-write-samples-written", self.counts.samples),
+            ("x-prometheus-remote-write-histograms-written", self.counts.histograms),
+            ("x-prometheus-remote-write-exemplars-written", self.counts.exemplars),
+        ] {
             headers.insert(name, HeaderValue::from(count));
         }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {

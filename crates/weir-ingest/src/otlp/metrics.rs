@@ -12,12 +12,13 @@ use weir_model::labels::METRIC_NAME;
 use weir_model::sink::{MetricBatch, RefusedReason, SeriesBatch};
 use weir_model::span::Attributes;
 use weir_model::{
-    AttrValue, Exemplar, Labels, LabelsBuilder, MetricKind, MetricMetadata, STALE_NAN_BITS, Sample, TenantId, Timestamp,
+    AttrValue, Exemplar, Histogram, HistogramSample, Labels, LabelsBuilder, MetricKind, MetricMetadata, STALE_NAN_BITS,
+    Sample, TenantId, Timestamp,
 };
 
-use super::common;
 use super::delta::{Added, DeltaState};
 use super::naming::{Shape, bound, label_name, metric_name};
+use super::{common, exponential};
 use crate::Decoded;
 use crate::cache::LabelCache;
 
@@ -25,7 +26,7 @@ use crate::cache::LabelCache;
 const EXEMPLAR_CHARS_MAX: usize = 128;
 const NO_RECORDED_VALUE: u32 = 1;
 
-/// Series, metadata and `target_info`; exponential histograms are refused as not stored yet.
+/// Series, metadata and `target_info`; exponential histograms become native ones.
 ///
 /// Delta points become cumulative by way of `deltas`.
 pub fn convert(
@@ -168,10 +169,8 @@ impl Converter<'_> {
                 histogram.data_points.into_iter().map(|point| self.histogram(&name, point, delta, target)).max()
             }
             Data::ExponentialHistogram(histogram) => {
-                self.out.refuse(RefusedReason::Unsupported, histogram.data_points.len() as u64, || {
-                    format!("{name}: exponential histograms are not stored yet; use explicit bucket boundaries")
-                });
-                None
+                let delta = is_delta(histogram.aggregation_temporality);
+                histogram.data_points.into_iter().map(|point| self.exponential(&name, point, delta, target)).max()
             }
             Data::Summary(summary) => {
                 summary.data_points.into_iter().map(|point| self.summary(&name, point, target)).max()
@@ -239,6 +238,59 @@ impl Converter<'_> {
         at
     }
 
+    fn exponential(
+        &mut self,
+        name: &str,
+        point: proto::ExponentialHistogramDataPoint,
+        is_delta: bool,
+        target: &Target,
+    ) -> Timestamp {
+        let at = common::nanos(point.time_unix_nano).millis();
+        let histogram = if point.flags & NO_RECORDED_VALUE != 0 {
+            Histogram::stale()
+        } else {
+            match exponential::histogram(&point) {
+                Ok(histogram) => histogram,
+                Err(reason) => {
+                    self.out.refuse(RefusedReason::Malformed, 1, || format!("{name}: {reason}"));
+                    return at;
+                }
+            }
+        };
+        let mut labels = self.point_labels(target, point.attributes);
+        labels.set(METRIC_NAME, self.cache.text(name));
+        let labels = labels.build();
+        let histogram = if is_delta && !histogram.is_stale() {
+            match self.deltas.add_histogram(self.tenant, &labels, at, &histogram) {
+                Added::Total(total) => total,
+                Added::Old => {
+                    self.refuse_old_delta(&labels);
+                    return at;
+                }
+                Added::Full => {
+                    self.refuse_full(&labels);
+                    return at;
+                }
+            }
+        } else {
+            histogram
+        };
+        let exemplars = self.exemplars(point.exemplars);
+        let series = self.series_of(labels);
+        series.histograms.push(HistogramSample { at, histogram: Arc::new(histogram) });
+        series.exemplars.extend(exemplars);
+        at
+    }
+
+    fn refuse_old_delta(&mut self, labels: &Labels) {
+        self.out.refuse(RefusedReason::TooOld, 1, || format!("{labels}: a delta that is not newer than the last one"));
+    }
+    fn refuse_full(&mut self, labels: &Labels) {
+        self.out.refuse(RefusedReason::Limit, 1, || {
+            format!("{labels}: too many series of delta temporality; send cumulative")
+        });
+    }
+
     fn summary(&mut self, name: &str, point: proto::SummaryDataPoint, target: &Target) -> Timestamp {
         let at = common::nanos(point.time_unix_nano).millis();
         let base = self.point_labels(target, point.attributes);
@@ -280,25 +332,24 @@ impl Converter<'_> {
         match self.deltas.add(self.tenant, &labels, point.at, value) {
             Added::Total(total) => Some(self.push(labels, point.at, total)),
             Added::Old => {
-                self.out.refuse(RefusedReason::TooOld, 1, || {
-                    format!("{labels}: a delta that is not newer than the last one")
-                });
+                self.refuse_old_delta(&labels);
                 None
             }
             Added::Full => {
-                self.out.refuse(RefusedReason::Limit, 1, || {
-                    format!("{labels}: too many series of delta temporality; send cumulative")
-                });
+                self.refuse_full(&labels);
                 None
             }
         }
     }
 
     fn push(&mut self, labels: Labels, at: Timestamp, value: f64) -> &mut SeriesBatch {
-        let series =
-            self.series.entry(labels.clone()).or_insert_with(|| SeriesBatch { labels, ..SeriesBatch::default() });
+        let series = self.series_of(labels);
         series.samples.push(Sample { at, value });
         series
+    }
+
+    fn series_of(&mut self, labels: Labels) -> &mut SeriesBatch {
+        self.series.entry(labels.clone()).or_insert_with(|| SeriesBatch { labels, ..SeriesBatch::default() })
     }
 
     fn exemplars(&self, exemplars: Vec<proto::Exemplar>) -> Vec<Exemplar> {
@@ -354,8 +405,12 @@ mod tests {
             let request = decode(Format::Json, body.as_bytes()).unwrap();
             let got = convert(request, &TenantId::anonymous(), &deltas, &cache);
             for series in got.batch.series {
-                let samples: Vec<String> =
-                    series.samples.iter().map(|s| format!("{}@{}", s.value, s.at.0 / 1000)).collect();
+                let histogram = |h: &HistogramSample| {
+                    let float = h.histogram.to_float();
+                    format!("{}:{:?}@{}", float.count, float.positive, h.at.0 / 1000)
+                };
+                let samples = series.samples.iter().map(|s| format!("{}@{}", s.value, s.at.0 / 1000));
+                let samples: Vec<String> = samples.chain(series.histograms.iter().map(histogram)).collect();
                 out.push(format!("{} {}", series.labels, samples.join(" ")));
             }
             out.extend(got.refused.iter().map(|r| format!("refused {} {}", r.reason.as_str(), r.count)));
@@ -431,9 +486,23 @@ mod tests {
         );
         check(
             "",
-            &[r#"{"name":"e","exponentialHistogram":{"dataPoints":[{"timeUnixNano":"1"}]}}"#],
-            &["refused unsupported 1"],
+            &[r#"{"name":"e","exponentialHistogram":{"dataPoints":[{"timeUnixNano":"1","scale":-7}]}}"#],
+            &["refused malformed 1"],
         );
+    }
+
+    #[test]
+    fn exponential_histograms_become_native_and_deltas_add_up() {
+        let body = |temporality: u8, second: u64, counts: &str, n: u64| {
+            format!(
+                r#"{{"name":"e","unit":"s","exponentialHistogram":{{"aggregationTemporality":{temporality},"dataPoints":[
+                {{"timeUnixNano":"{second}000000000","count":"{n}","sum":1,"scale":0,"positive":{{"offset":0,"bucketCounts":{counts}}}}}]}}}}"#
+            )
+        };
+        check("", &[&body(2, 1, r#"["1","2"]"#, 3)], &["e_seconds 3:[(1, 1.0), (2, 2.0)]@1"]);
+        let (a, b) = (body(1, 1, r#"["1","2"]"#, 3), body(1, 2, r#"["0","4"]"#, 4));
+        let first = "e_seconds 3:[(1, 1.0), (2, 2.0)]@1";
+        check("", &[&a, &b, &b], &[first, "e_seconds 7:[(1, 1.0), (2, 6.0)]@2", "refused too_old 1"]);
     }
 
     #[test]

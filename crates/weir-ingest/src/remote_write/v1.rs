@@ -4,11 +4,11 @@ use weir_model::labels::METRIC_NAME;
 use weir_model::sink::{Refused, RefusedReason, SeriesBatch};
 use weir_model::{Labels, MetricMetadata};
 
-use super::{WriteRequest, exemplar, kind, sample};
+use super::{WriteRequest, exemplar, histogram, kind, sample};
+use crate::DecodeError;
 use crate::cache::{LabelCache, show};
 use crate::decoded::refuse;
 use crate::proto::{Message, Value};
-use crate::{DecodeError, Decoded};
 
 const FORMAT: &str = "remote write 1.0";
 
@@ -35,13 +35,13 @@ fn decode_series(mut message: Message<'_>, cache: &LabelCache, out: &mut WriteRe
     let whole = message;
     let mut hasher = cache.hasher(FORMAT);
     let mut samples = Vec::new();
-    let (mut n_exemplars, mut n_histograms) = (0, 0);
+    let (mut n_exemplars, mut parts) = (0, Vec::new());
     while let Some((field, value)) = message.field()? {
         match (field, value) {
             (1, Value::Bytes(label)) => hasher.write(label.bytes()),
             (2, Value::Bytes(part)) => samples.push(sample(part)?),
             (3, Value::Bytes(_)) => n_exemplars += 1,
-            (4, Value::Bytes(_)) => n_histograms += 1,
+            (4, Value::Bytes(part)) => parts.push(part),
             (1..=4, _) => return Err(message.error(format!("field {field} of a series is no message"))),
             _ => {}
         }
@@ -55,30 +55,22 @@ fn decode_series(mut message: Message<'_>, cache: &LabelCache, out: &mut WriteRe
                 labels
             }
             Err(refused) => {
-                let n = (samples.len() as u64 + n_histograms).max(1);
+                let n = (samples.len() + parts.len()).max(1) as u64;
                 out.decoded.refuse(refused.reason, n, || refused.example);
                 return Ok(());
             }
         },
     };
-    if n_histograms > 0 {
-        refuse_histograms(&mut out.decoded, &labels, n_histograms);
-    }
-    let mut series = SeriesBatch { labels, samples, exemplars: Vec::new() };
+    let histograms = histogram::decode_all(&parts, &labels, &mut out.decoded.refused)?;
+    let mut series = SeriesBatch { labels, samples, histograms, exemplars: Vec::new() };
     if n_exemplars > 0 {
         read_exemplars(whole, cache, &mut series, &mut out.decoded.refused)?;
         out.n_exemplars += series.exemplars.len() as u64;
     }
-    if !series.samples.is_empty() || !series.exemplars.is_empty() {
+    if series.n_samples() > 0 || !series.exemplars.is_empty() {
         out.decoded.batch.series.push(series);
     }
     Ok(())
-}
-
-pub(super) fn refuse_histograms<T>(out: &mut Decoded<T>, labels: &Labels, n: u64) {
-    out.refuse(RefusedReason::Unsupported, n, || {
-        format!("{labels}: native histograms are not stored yet; send classic histograms")
-    });
 }
 
 type Checked = Result<Labels, Refused>;

@@ -3,8 +3,7 @@
 use weir_model::sink::{Refused, RefusedReason, SeriesBatch};
 use weir_model::{Labels, MetricMetadata};
 
-use super::v1::refuse_histograms;
-use super::{WriteRequest, exemplar, kind, sample};
+use super::{WriteRequest, exemplar, histogram, kind, sample};
 use crate::DecodeError;
 use crate::cache::LabelCache;
 use crate::proto::{Message, Value};
@@ -44,40 +43,37 @@ fn decode_series<'a>(
     cache: &LabelCache,
     out: &mut WriteRequest,
 ) -> Result<(), DecodeError> {
-    let (mut refs, mut samples, mut exemplars, mut n_histograms, mut metadata) =
-        (Vec::new(), Vec::new(), Vec::new(), 0, None);
+    let (mut refs, mut samples, mut exemplars, mut parts, mut metadata) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), None);
     while let Some((field, value)) = message.field()? {
         match (field, value) {
             (1, Value::Bytes(packed)) => refs.extend(packed.packed_varints()?),
             (1, Value::Varint(single)) => refs.push(single),
             (2, Value::Bytes(part)) => samples.push(sample(part)?),
-            (3, Value::Bytes(_)) => n_histograms += 1,
+            (3, Value::Bytes(part)) => parts.push(part),
             (4, Value::Bytes(part)) => exemplars.push(part),
             (5, Value::Bytes(part)) => metadata = Some(part),
             (1..=5, _) => return Err(message.error(format!("field {field} of a series has the wrong wire type"))),
             _ => {}
         }
     }
-    let labels = match labels(&refs, symbols, cache).and_then(|labels| check_name(labels, samples.len() + n_histograms))
-    {
+    let n_items = samples.len() + parts.len();
+    let labels = match labels(&refs, symbols, cache).and_then(|labels| check_name(labels, n_items)) {
         Ok(labels) => labels,
         Err(refused) => {
-            let n = (samples.len() + n_histograms).max(1) as u64;
-            out.decoded.refuse(refused.reason, n, || refused.example);
+            out.decoded.refuse(refused.reason, n_items.max(1) as u64, || refused.example);
             return Ok(());
         }
     };
-    if n_histograms > 0 {
-        refuse_histograms(&mut out.decoded, &labels, n_histograms as u64);
-    }
+    let histograms = histogram::decode_all(&parts, &labels, &mut out.decoded.refused)?;
     if let Some(part) = metadata {
         out.decoded.batch.metadata.extend(decode_metadata(part, symbols, &labels)?);
     }
-    let mut series = SeriesBatch { labels, samples, exemplars: Vec::new() };
+    let mut series = SeriesBatch { labels, samples, histograms, exemplars: Vec::new() };
     for part in exemplars {
         read_exemplar(part, symbols, cache, &mut series, out)?;
     }
-    if !series.samples.is_empty() || !series.exemplars.is_empty() {
+    if series.n_samples() > 0 || !series.exemplars.is_empty() {
         out.decoded.batch.series.push(series);
     }
     Ok(())

@@ -35,20 +35,18 @@ impl Ingest {
         let mut n_empty = 0;
         let Decoded { batch, refused } = decoded;
         for series in &mut batch.series {
-            let before = series.samples.len();
-            if series.samples.iter().all(|s| s.at <= newest_allowed) {
-                continue;
-            }
-            let example = series.samples.iter().map(|s| s.at).max().unwrap_or_default();
+            let Some(example) = series.newest().filter(|at| *at > newest_allowed) else { continue };
+            let before = series.n_samples();
             series.samples.retain(|s| s.at <= newest_allowed);
-            let n = (before - series.samples.len()) as u64;
+            series.histograms.retain(|h| h.at <= newest_allowed);
+            let n = (before - series.n_samples()) as u64;
             crate::decoded::refuse(refused, RefusedReason::TooFarInFuture, n, || {
                 format!("{} at {}: later than {}", series.labels, example.rfc3339(), newest_allowed.rfc3339())
             });
-            n_empty += usize::from(series.samples.is_empty() && series.exemplars.is_empty());
+            n_empty += usize::from(series.n_samples() == 0 && series.exemplars.is_empty());
         }
         if n_empty > 0 {
-            batch.series.retain(|s| !s.samples.is_empty() || !s.exemplars.is_empty());
+            batch.series.retain(|s| s.n_samples() > 0 || !s.exemplars.is_empty());
         }
     }
 
@@ -59,11 +57,13 @@ impl Ingest {
         let mut total = 0;
         let mut labels: Vec<Labels> = Vec::with_capacity(batch.series.len());
         for series in &batch.series {
-            let Some(at) = series.samples.iter().map(|s| s.at).max() else { continue };
+            let Some(at) = series.newest() else { continue };
             newest = newest.max(at);
             let refs = self.known.labels(tenant, &series.labels, at, &self.to.aliases, &self.to.entities);
-            let items = series.samples.len() as u64;
-            let bytes = series.labels.size_bytes() as u64 + items * SAMPLE_BYTES;
+            let items = series.n_samples() as u64;
+            let histograms: usize = series.histograms.iter().map(|h| h.histogram.size_bytes()).sum();
+            let bytes =
+                series.labels.size_bytes() as u64 + series.samples.len() as u64 * SAMPLE_BYTES + histograms as u64;
             total += bytes;
             add_amount(&mut rows, &refs, Amount { items, bytes });
             labels.push(series.labels.clone());

@@ -1,14 +1,20 @@
 //! The contract of a metrics store.
 
+use std::sync::Arc;
+
+use crate::histogram::{BucketCounts, BucketSpan, Counts, ResetHint};
 use crate::sink::{MetricBatch, MetricSink, Outcome, RefusedReason, SeriesBatch};
 use crate::source::{Cancel, MetricFragment, MetricSource, Projection, ReadContext, ReadError, SeriesData};
-use crate::{Exemplar, Labels, MatchOp, Matcher, MetricKind, MetricMetadata, Sample, TenantId, TimeRange, Timestamp};
+use crate::{
+    Exemplar, Histogram, HistogramSample, Labels, MatchOp, Matcher, MetricKind, MetricMetadata, Sample, TenantId,
+    TimeRange, Timestamp,
+};
 
 fn series(name: &str, job: &str, samples: &[(i64, f64)]) -> SeriesBatch {
     SeriesBatch {
         labels: Labels::from_pairs([("__name__", name), ("job", job)]),
         samples: samples.iter().map(|(at, value)| Sample::new(*at, *value)).collect(),
-        exemplars: Vec::new(),
+        ..SeriesBatch::default()
     }
 }
 
@@ -48,6 +54,7 @@ pub async fn metrics<S: MetricSink + MetricSource>(store: &S) {
     keeps_tenants_apart(store, &tenant).await;
     lists(store, &tenant).await;
     keeps_bits(store, &tenant).await;
+    keeps_histograms(store, &tenant).await;
     cancels(store, &tenant).await;
 }
 
@@ -142,6 +149,72 @@ async fn keeps_bits<S: MetricSink + MetricSource>(store: &S, tenant: &TenantId) 
     let found = read(store, tenant, vec![Matcher::equal("__name__", "odd")], TimeRange::ALL, Projection::Samples).await;
     let got: Vec<_> = found[0].samples.iter().map(|s| s.value.to_bits()).collect();
     assert_eq!(got, odd.map(f64::to_bits), "values keep their bits");
+}
+
+/// One of each kind: integer and float counts, custom bounds, the stale marker.
+fn histograms() -> Vec<Histogram> {
+    let span = |offset, length| BucketSpan { offset, length };
+    let integer = Histogram {
+        schema: 3,
+        hint: ResetHint::NotReset,
+        zero_threshold: 1e-128,
+        sum: -0.0,
+        positive_spans: vec![span(-3, 2), span(7, 1)],
+        negative_spans: vec![span(2, 1)],
+        counts: Counts::Integer(BucketCounts {
+            count: 1 << 60,
+            zero: 1,
+            positive: vec![1, 0, (1 << 60) - 3],
+            negative: vec![1],
+        }),
+        custom_bounds: Arc::from([]),
+    };
+    let positive = vec![0.1, f64::MIN_POSITIVE / 2.0, 7.0];
+    let float = Histogram {
+        hint: ResetHint::Gauge,
+        sum: f64::NAN,
+        counts: Counts::Float(BucketCounts { count: 9.5, zero: 0.25, positive, negative: vec![2.0] }),
+        ..integer.clone()
+    };
+    let custom = Histogram {
+        schema: crate::histogram::CUSTOM_SCHEMA,
+        sum: 4.5,
+        positive_spans: vec![span(0, 3)],
+        counts: Counts::Integer(BucketCounts { count: 6, zero: 0, positive: vec![1, 2, 3], negative: vec![] }),
+        custom_bounds: Arc::from([0.5, 1.0]),
+        ..Histogram::stale()
+    };
+    vec![integer, float, custom, Histogram::stale()]
+}
+
+async fn keeps_histograms<S: MetricSink + MetricSource>(store: &S, tenant: &TenantId) {
+    let all: Vec<_> = histograms().into_iter().map(Arc::new).collect();
+    let sample = |at: i64, k: usize| HistogramSample { at: Timestamp(at), histogram: all[k].clone() };
+    let batch = |samples: &[(i64, f64)], histograms: Vec<HistogramSample>| {
+        vec![SeriesBatch { histograms, ..series("latency", "a", samples) }]
+    };
+    // Floats and histograms of one series may take turns, and may come late.
+    let first = write(store, tenant, batch(&[(3000, 7.0)], vec![sample(4000, 3), sample(1000, 0), sample(5000, 2)]));
+    let second = write(store, tenant, batch(&[], vec![sample(2000, 1), sample(1000, 0)]));
+    assert_eq!((first.accepted, second.accepted), (4, 2), "late and repeated histograms are accepted");
+    let third = write(store, tenant, batch(&[(1000, 1.0)], vec![sample(3000, 0), sample(2000, 0), sample(6000, 0)]));
+    assert_eq!(third.accepted, 1, "a time has one value, float or histogram");
+    let refused: Vec<_> = third.refused.iter().map(|r| r.reason).collect();
+    assert!(refused.iter().all(|r| *r == RefusedReason::DuplicateTimestamp) && !refused.is_empty(), "{refused:?}");
+
+    let matchers = || vec![Matcher::equal("__name__", "latency")];
+    let found = read(store, tenant, matchers(), TimeRange::ALL, Projection::Samples).await;
+    let times: Vec<_> = found[0].histograms.iter().map(|h| h.at.0).collect();
+    assert_eq!(times, [1000, 2000, 4000, 5000, 6000], "histograms ascend");
+    assert_eq!(found[0].samples, [Sample::new(3000, 7.0)]);
+    for (got, k) in found[0].histograms.iter().zip([0, 1, 3, 2, 0]) {
+        assert!(got.histogram.same_bits(&all[k]), "histograms keep their bits: {got:?}");
+    }
+    let found = read(store, tenant, matchers(), range(4500, 5500), Projection::Samples).await;
+    assert_eq!((found[0].samples.len(), found[0].histograms.len()), (0, 1), "a read keeps to the range");
+    assert_eq!(read(store, tenant, matchers(), range(4500, 5500), Projection::Series).await.len(), 1);
+    assert!(read(store, tenant, matchers(), range(6001, 9000), Projection::Series).await.is_empty());
+    assert_eq!(store.label_values(tenant, "job", &matchers(), range(6000, 6000)).await.expect("values"), ["a"]);
 }
 
 async fn cancels<S: MetricSink + MetricSource>(store: &S, tenant: &TenantId) {

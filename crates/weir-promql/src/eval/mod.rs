@@ -146,7 +146,11 @@ impl Evaluator {
             let to = samples.partition_point(|s| s.at.0 <= end);
             if from < to {
                 self.count_samples(to - from);
-                matrix.push(SeriesData { labels: (**labels).clone(), samples: samples[from..to].to_vec() });
+                matrix.push(SeriesData {
+                    labels: (**labels).clone(),
+                    samples: samples[from..to].to_vec(),
+                    ..SeriesData::default()
+                });
             }
         }
         matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -159,7 +163,11 @@ impl Evaluator {
             Val::Vector(table) => table,
             Val::Scalar(values) => {
                 let samples = values.into_iter().enumerate().map(sample).collect();
-                return Ok(Value::Matrix(vec![SeriesData { labels: Labels::empty(), samples }]));
+                return Ok(Value::Matrix(vec![SeriesData {
+                    labels: Labels::empty(),
+                    samples,
+                    ..SeriesData::default()
+                }]));
             }
             Val::String(_) => return Err(QueryError::Bad("a string has no range".to_owned())),
         };
@@ -169,7 +177,7 @@ impl Evaluator {
             if n > 0 {
                 let mut samples = Vec::with_capacity(n);
                 samples.extend(values.into_iter().enumerate().filter(|(_, v)| !is_absent(*v)).map(sample));
-                matrix.push(SeriesData { labels, samples });
+                matrix.push(SeriesData { labels, samples, ..SeriesData::default() });
             }
         }
         matrix.sort_by(|a, b| a.labels.cmp(&b.labels));

@@ -124,7 +124,7 @@ fn source(all: Vec<Vec<Sample>>) -> VecSource {
     let named = |(idx, samples): (usize, Vec<Sample>)| {
         let (instance, job) = (idx.to_string(), (idx % 2).to_string());
         let labels = Labels::from_pairs([("__name__", "x"), ("instance", instance.as_str()), ("job", job.as_str())]);
-        SeriesData { labels, samples }
+        SeriesData { labels, samples, ..SeriesData::default() }
     };
     VecSource { series: all.into_iter().enumerate().map(named).collect() }
 }
