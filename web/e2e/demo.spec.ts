@@ -1,5 +1,5 @@
 // The whole walk: the demo runs, something is broken from the page, the pager tells, the incident names it, it heals.
-import { mkdtempSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { expect, test } from "@playwright/test";
@@ -10,13 +10,16 @@ import { start, type Weir } from "./support/weir";
 const SCRAPES_BEFORE = 45;
 
 let weir: Weir;
+const data = mkdtempSync(join(tmpdir(), "weir-demo-"));
 
 test.beforeAll(async () => {
   test.setTimeout(180_000);
-  const data = mkdtempSync(join(tmpdir(), "weir-demo-"));
   weir = await start(["demo", "--listen", "127.0.0.1:0", "--data-dir", data], /^weir demo ready (\S+)/, 120_000);
 });
-test.afterAll(async () => weir?.stop());
+test.afterAll(async () => {
+  await weir?.stop();
+  rmSync(data, { recursive: true, force: true });
+});
 
 async function scrapesSoFar(): Promise<number> {
   const query = encodeURIComponent("min(count_over_time(up[10m]))");

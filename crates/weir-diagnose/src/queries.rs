@@ -25,32 +25,36 @@ pub fn spans(service: &str, name: &str) -> Chart {
         quoted(service),
         quoted(name)
     );
-    Chart { language: "traceql", query }
+    Chart { language: "traceql", query, unit: Some("s") }
 }
 
 pub fn failed_spans(service: &str, name: &str) -> Chart {
     let query =
         format!("{{resource.service.name={} && name={} && status=error}} | rate()", quoted(service), quoted(name));
-    Chart { language: "traceql", query }
+    Chart { language: "traceql", query, unit: Some("/s") }
 }
 
 /// A series as PromQL selects it; counters as rates.
 pub fn series(labels: &Labels, counter: bool) -> Chart {
     let query = if counter { format!("rate({labels}[1m])") } else { labels.to_string() };
-    Chart { language: "promql", query }
+    Chart { language: "promql", query, unit: None }
 }
 
 /// Lines of a stream that hold `words`.
 pub fn lines(stream: &Labels, words: &str) -> Chart {
     let filter = if words.is_empty() { String::new() } else { format!(" |= {}", quoted(words)) };
-    Chart { language: "logql", query: format!("sum(count_over_time({stream}{filter} [1m]))") }
+    let query = format!("sum(count_over_time({stream}{filter} [1m]))");
+    Chart { language: "logql", query, unit: Some("lines/min") }
 }
 
 /// Client calls of one service that another answered.
 pub fn service_calls(from: &str, to: &str) -> Chart {
-    let query =
-        format!("{{resource.service.name={} && kind=client}} > {{resource.service.name={}}}", quoted(from), quoted(to));
-    Chart { language: "traceql", query }
+    let query = format!(
+        "{{resource.service.name={} && kind=client}} > {{resource.service.name={}}} | rate()",
+        quoted(from),
+        quoted(to)
+    );
+    Chart { language: "traceql", query, unit: Some("/s") }
 }
 
 /// Percent-encoded for a query string or a path's part.

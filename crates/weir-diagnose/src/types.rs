@@ -76,6 +76,9 @@ pub struct Chart {
     /// `promql`, `logql` or `traceql`.
     pub language: &'static str,
     pub query: String,
+    /// Of what the query gives, which need not be the unit of the finding.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unit: Option<&'static str>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -79,7 +79,7 @@ export interface Evidence {
   before?: number;
   during?: number;
   unit?: string;
-  chart?: { language: "promql" | "logql" | "traceql"; query: string; threshold?: number };
+  chart?: { language: "promql" | "logql" | "traceql"; query: string; unit?: string; threshold?: number };
   links: { title: string; url: string }[];
 }
 

@@ -19,7 +19,7 @@ export function EvidenceCharts({ of, window }: { of: Incident; window: Range }) 
             language={one.chart?.language ?? "promql"}
             query={one.chart?.query ?? ""}
             title={one.text}
-            unit={one.unit}
+            unit={one.chart?.unit ?? one.unit}
             threshold={one.chart?.threshold}
             range={window}
             marks={marks}
