@@ -10,6 +10,7 @@
 //! Invariants: a series' samples ascend by time without duplicates; a series is in the index
 //! exactly while it holds samples; readers never block writers for longer than one series' copy.
 
+pub mod block;
 pub mod chunk;
 mod index;
 mod mem;

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 pub struct Series {
-    name: String,
+    /// Of the metric.
+    pub name: String,
+    /// Name and labels as the exposition has them.
+    pub key: String,
     pub values: Vec<f64>,
 }
 
@@ -16,7 +19,7 @@ pub fn recording(path: &str) -> Vec<Series> {
         let Some((key, value)) = line.rsplit_once(' ') else { continue };
         let idx = *index.entry(key).or_insert_with(|| {
             let name = key.split('{').next().unwrap_or(key).to_owned();
-            found.push(Series { name, values: Vec::new() });
+            found.push(Series { name, key: key.to_owned(), values: Vec::new() });
             found.len() - 1
         });
         found[idx].values.push(value.parse().expect("a number"));
@@ -24,10 +27,10 @@ pub fn recording(path: &str) -> Vec<Series> {
     found
 }
 
-pub struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn next(&mut self) -> u64 {
+    pub fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -39,12 +42,12 @@ impl Random {
     }
 }
 
-/// Three instances whose counter steps and gauge levels are scaled and drawn anew at the recorded
+/// Instances whose counter steps and gauge levels are scaled and drawn anew at the recorded
 /// resolution, as the load generator does, so that no two share their values.
-pub fn redrawn(recorded: &[Series], n: usize) -> Vec<Vec<f64>> {
+pub fn redrawn(recorded: &[Series], n_instances: usize, n: usize) -> Vec<Vec<f64>> {
     let mut random = Random(88_172_645_463_325_252);
     let mut rows = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..n_instances {
         let (factor, offset) = (0.5 + 1.5 * random.unit(), (random.next() % 1000) as usize);
         for series in recorded {
             rows.push(redraw(series, n, factor, offset, &mut random));

@@ -1,8 +1,10 @@
 //! Measures encodings of sample values; prints the table of `docs/decisions/0003-chunk-encodings.md`.
 //!
 //! `cargo run --release -- PATH/scrapes.txt.zst` (recorded node exporter scrapes, `@UNIX_MS` before
-//! each, then lines of the text exposition format).
+//! each, then lines of the text exposition format). With a folder as second argument: sizes of whole
+//! blocks, written there.
 
+mod blocks;
 mod data;
 mod gorilla;
 
@@ -107,6 +109,9 @@ fn measure(title: &str, rows: &[Vec<f64>]) {
 fn main() {
     let path = std::env::args().nth(1).expect("path of the recorded scrapes");
     let recorded = data::recording(&path);
+    if let Some(folder) = std::env::args().nth(2) {
+        return blocks::measure(&recorded, &folder);
+    }
     println!("| data | samples | encoding | bytes/sample | encode, ns/sample | decode, ns/sample |");
     println!("|---|---|---|---|---|---|");
     for n in [120, 480] {
@@ -114,7 +119,7 @@ fn main() {
         measure("node exporter", &rows);
     }
     for n in [120, 480, 5760] {
-        let rows = data::redrawn(&recorded, n);
+        let rows = data::redrawn(&recorded, 3, n);
         measure("node exporter, re-drawn", &rows);
         let changing: Vec<_> = rows.into_iter().filter(|row| row.iter().any(|v| *v != row[0])).collect();
         measure("the same, only what changes", &changing);

@@ -10,6 +10,7 @@
 
 mod bits;
 mod floats;
+pub(crate) mod histograms;
 mod ints;
 pub(crate) mod reader;
 

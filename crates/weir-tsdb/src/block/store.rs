@@ -1,0 +1,397 @@
+//! The listed blocks of all tenants, and what changes the list.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use weir_model::source::Cancel;
+use weir_model::{Matcher, TenantId, TimeRange, Timestamp};
+use weir_wal::{Dir, DirErrorKind, Position, folder_of};
+
+use super::cache::Cache;
+use super::manifest::{self, Deletion, Manifest, Tombstone};
+use super::merge::{BlockCursor, EVER, Samples, columns, deleted_in, next_series};
+use super::write::{BlockWriter, Written};
+use super::{BlockError, BlockIndex, BlockMeta, CHUNK_SAMPLES, CompactionOptions, CompactionPlan, Cut, WINDOW_MS};
+use super::{expired, plan_compaction};
+use crate::chunk::ChunkHead;
+
+/// Reports of damage that are kept; the log has all.
+const DAMAGE_MAX: usize = 100;
+/// Bytes copied at a time.
+const COPY_BYTES: usize = 1 << 20;
+
+#[derive(Clone, Debug)]
+pub struct BlocksOptions {
+    /// Memory for the indexes of opened blocks.
+    pub cache_bytes: usize,
+    pub compaction: CompactionOptions,
+}
+
+impl Default for BlocksOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 256 << 20, compaction: CompactionOptions::default() }
+    }
+}
+
+/// The listed blocks. Cheap to read beside one cut and one compaction; it starts no thread and reads no
+/// clock.
+pub struct Blocks {
+    dir: Arc<dyn Dir>,
+    folder: String,
+    options: BlocksOptions,
+    manifest: RwLock<Arc<Manifest>>,
+    /// Held while the manifest is swapped.
+    swapping: Mutex<()>,
+    next_id: AtomicU64,
+    cache: Cache,
+    /// Blocks that cannot be opened or have a chunk that cannot be read, and the first reports.
+    damaged: Mutex<(BTreeSet<u64>, Vec<String>)>,
+}
+
+/// What a read of one tenant's blocks goes over.
+pub(super) struct Snapshot {
+    /// In their order.
+    pub blocks: Vec<(u64, Arc<BlockIndex>)>,
+    pub deletions: Vec<Deletion>,
+}
+
+/// A store that has just been opened.
+pub struct Opened {
+    pub blocks: Blocks,
+    /// Files that were listed nowhere and are gone.
+    pub n_removed: usize,
+}
+
+pub(super) fn meta(id: u64, order: u64, tenant: &str, written: Written) -> BlockMeta {
+    BlockMeta {
+        id,
+        order,
+        tenant: tenant.to_owned(),
+        min_ms: written.range.start.0,
+        max_ms: written.range.end.0,
+        n_series: written.n_series,
+        n_samples: written.n_samples,
+        n_bytes: written.n_bytes,
+    }
+}
+
+impl Blocks {
+    /// Reads the manifest and removes files that it does not list. `folder` is this store's alone.
+    pub fn open(dir: Arc<dyn Dir>, folder: &str, options: BlocksOptions) -> Result<Opened, BlockError> {
+        dir.create_folder(folder)?;
+        let manifest = Manifest::load(&*dir, folder)?;
+        let blocks = Self {
+            folder: folder.to_owned(),
+            next_id: AtomicU64::new(manifest.next_id),
+            cache: Cache::new(options.cache_bytes),
+            options,
+            manifest: RwLock::new(Arc::new(manifest)),
+            swapping: Mutex::default(),
+            damaged: Mutex::default(),
+            dir,
+        };
+        let n_removed = blocks.remove_unlisted()?;
+        Ok(Opened { blocks, n_removed })
+    }
+
+    fn remove_unlisted(&self) -> Result<usize, BlockError> {
+        let manifest = self.manifest();
+        let listed: BTreeSet<String> = manifest.blocks.iter().map(|b| self.path(&b.tenant, b.id)).collect();
+        let mut n_removed = 0;
+        for name in self.dir.list(&self.folder)? {
+            let Some(tenant) = name.strip_suffix('/') else {
+                if name.ends_with(weir_wal::TEMPORARY) {
+                    self.dir.remove(&format!("{}/{name}", self.folder))?;
+                }
+                continue;
+            };
+            for file in self.dir.list(&format!("{}/{tenant}", self.folder))? {
+                let path = format!("{}/{tenant}/{file}", self.folder);
+                if !file.ends_with('/') && !listed.contains(&path) {
+                    self.dir.remove(&path)?;
+                    n_removed += 1;
+                }
+            }
+        }
+        Ok(n_removed)
+    }
+
+    fn path(&self, tenant: &str, id: u64) -> String {
+        format!("{}/{tenant}/{id:016x}.block", self.folder)
+    }
+
+    pub fn manifest(&self) -> Arc<Manifest> {
+        self.manifest.read().clone()
+    }
+
+    /// Where replay of the log starts.
+    pub fn covered(&self) -> Position {
+        self.manifest().covered()
+    }
+
+    /// Reports of damage so far, the first hundred.
+    pub fn damage(&self) -> Vec<String> {
+        self.damaged.lock().1.clone()
+    }
+
+    pub(super) fn note_damage(&self, id: u64, error: &BlockError) {
+        let mut damaged = self.damaged.lock();
+        let text = error.to_string();
+        if damaged.1.contains(&text) {
+            return;
+        }
+        tracing::error!(block = id, %error, "metrics block damaged: answers lack what it cost");
+        damaged.0.insert(id);
+        if damaged.1.len() < DAMAGE_MAX {
+            damaged.1.push(text);
+        }
+    }
+
+    /// Starts a cut of the head.
+    pub fn cut(&self) -> Cut<'_> {
+        Cut::new(self)
+    }
+
+    pub(super) fn new_block(&self, tenant: &TenantId) -> Result<(u64, BlockWriter), BlockError> {
+        let id = self.next_id.fetch_add(1, Ordering::SeqCst);
+        Ok((id, BlockWriter::create(self.dir.clone(), &self.path(tenant.as_str(), id))?))
+    }
+
+    /// Replaces the manifest on disk, then in memory; the new one is in force when this returns `Ok`.
+    pub(super) fn swap(&self, change: impl FnOnce(&mut Manifest) -> Result<(), BlockError>) -> Result<(), BlockError> {
+        let _swapping = self.swapping.lock();
+        let mut next = Manifest::clone(&self.manifest());
+        change(&mut next)?;
+        next.next_id = self.next_id.load(Ordering::SeqCst);
+        next.forget_tombstones();
+        self.dir.replace(&format!("{}/{}", self.folder, manifest::FILE), &next.to_bytes())?;
+        *self.manifest.write() = Arc::new(next);
+        Ok(())
+    }
+
+    /// Deletes the samples of matching series in the range from all blocks listed now: at once for
+    /// readers, from the disk with the next compaction.
+    pub fn delete(&self, tenant: &TenantId, matchers: &[Matcher], range: TimeRange) -> Result<(), BlockError> {
+        let id = self.next_id.fetch_add(1, Ordering::SeqCst);
+        self.swap(|manifest| {
+            manifest.tombstones.push(Tombstone::new(id, tenant, matchers, range));
+            Ok(())
+        })
+    }
+
+    fn index(&self, meta: &BlockMeta) -> Result<Arc<BlockIndex>, BlockError> {
+        if let Some(known) = self.cache.get(meta.id) {
+            return Ok(known);
+        }
+        let index = Arc::new(BlockIndex::open(&*self.dir, &self.path(&meta.tenant, meta.id))?);
+        self.cache.put(meta.id, index.clone());
+        Ok(index)
+    }
+
+    /// The tenant's blocks that overlap the range, opened. A damaged one is reported and left out.
+    pub(super) fn snapshot(&self, tenant: &TenantId, range: TimeRange) -> Result<Snapshot, BlockError> {
+        loop {
+            let manifest = self.manifest();
+            match self.snapshot_of(&manifest, tenant.as_str(), range) {
+                // Merged or expired between the listing and the opening.
+                Err(BlockError::Dir(error))
+                    if error.kind == DirErrorKind::NotFound && !Arc::ptr_eq(&manifest, &self.manifest()) => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn snapshot_of(&self, manifest: &Manifest, tenant: &str, range: TimeRange) -> Result<Snapshot, BlockError> {
+        let overlap = |b: &&BlockMeta| b.tenant == tenant && b.min_ms <= range.end.0 && range.start.0 <= b.max_ms;
+        let mut metas: Vec<_> = manifest.blocks.iter().filter(overlap).collect();
+        metas.sort_unstable_by_key(|b| b.order);
+        let mut blocks = Vec::with_capacity(metas.len());
+        for meta in &metas {
+            match self.index(meta) {
+                Ok(index) => blocks.push((meta.id, index)),
+                Err(error @ BlockError::Damaged { .. }) => self.note_damage(meta.id, &error),
+                Err(error) => return Err(error),
+            }
+        }
+        let concern = manifest.tombstones.iter().filter(|t| metas.iter().any(|b| t.concerns(b)));
+        Ok(Snapshot { blocks, deletions: concern.filter_map(Tombstone::compile).collect() })
+    }
+
+    /// What to merge next.
+    pub fn plan(&self, now: Timestamp) -> Option<CompactionPlan> {
+        let skip = self.damaged.lock().0.clone();
+        plan_compaction(&self.manifest().blocks, &skip, &self.options.compaction, now)
+    }
+
+    /// Merges the plan's blocks into one and lists it instead of them. `None` when all was deleted.
+    /// Cancelling stops between two series and changes nothing.
+    pub fn compact(&self, plan: &CompactionPlan, cancel: &Cancel) -> Result<Option<BlockMeta>, BlockError> {
+        let tenant = TenantId::parse(&plan.tenant).map_err(|_| BlockError::Misuse("the plan's tenant is not valid"))?;
+        let (id, mut writer) = self.new_block(&tenant)?;
+        // After the id was taken: a later tombstone has a higher one, and concerns the new block.
+        let manifest = self.manifest();
+        let mut metas: Vec<_> = manifest.blocks.iter().filter(|b| plan.ids.contains(&b.id)).collect();
+        metas.sort_unstable_by_key(|b| b.order);
+        if metas.len() != plan.ids.len() {
+            return Err(BlockError::Misuse("a block of the plan is not listed any more"));
+        }
+        let concern = manifest.tombstones.iter().filter(|t| metas.iter().any(|b| t.concerns(b)));
+        let deletions: Vec<_> = concern.filter_map(Tombstone::compile).collect();
+        let mut cursors = Vec::new();
+        for meta in &metas {
+            let opened = self.index(meta).and_then(|index| {
+                let all = (0..index.n_series()).collect();
+                BlockCursor::new(meta.id, index, &all)
+            });
+            cursors.push(opened.inspect_err(|error| self.note_if_damaged(meta.id, error))?);
+        }
+        while let Some((labels, at)) = next_series(&cursors) {
+            if cancel.is_cancelled() {
+                return Err(BlockError::Cancelled);
+            }
+            self.merge_series(&mut cursors, &labels, &at, &deletions, &mut writer)?;
+        }
+        let order = metas.first().map_or(id, |b| b.order);
+        let written = writer.finish()?.map(|written| meta(id, order, &plan.tenant, written));
+        self.swap(|manifest| {
+            let before = manifest.blocks.len();
+            manifest.blocks.retain(|b| !plan.ids.contains(&b.id));
+            if before - manifest.blocks.len() != plan.ids.len() {
+                return Err(BlockError::Misuse("a block of the plan is not listed any more"));
+            }
+            manifest.blocks.extend(written.clone());
+            Ok(())
+        })?;
+        self.remove_files(&plan.tenant, &plan.ids);
+        Ok(written)
+    }
+
+    /// Removes files that no manifest on the disk can list.
+    pub(super) fn discard(&self, blocks: &[BlockMeta]) {
+        blocks.iter().for_each(|b| self.remove_files(&b.tenant, &[b.id]));
+    }
+
+    fn note_if_damaged(&self, id: u64, error: &BlockError) {
+        if matches!(error, BlockError::Damaged { .. }) {
+            self.note_damage(id, error);
+        }
+    }
+
+    fn merge_series(
+        &self,
+        cursors: &mut [BlockCursor],
+        labels: &weir_model::Labels,
+        at: &[usize],
+        deletions: &[Deletion],
+        writer: &mut BlockWriter,
+    ) -> Result<(), BlockError> {
+        let mut parts = Vec::with_capacity(at.len());
+        for idx in at {
+            let cursor = &mut cursors[*idx];
+            let (_, entry) = cursor.current.take().expect("a cursor that was chosen stands at a series");
+            let deleted = deleted_in(deletions, cursor.id, labels);
+            parts.push((*idx, entry, deleted));
+            let (id, advanced) = (cursor.id, cursor.advance());
+            advanced.inspect_err(|error| self.note_if_damaged(id, error))?;
+        }
+        // Chunks that neither overlap nor are short are copied as they are.
+        let mut chunks = Vec::new();
+        for (idx, entry, _) in &parts {
+            for chunk in &entry.chunks {
+                chunks.push((cursors[*idx].index.times_head(chunk.times)?, *idx, *chunk));
+            }
+        }
+        chunks.sort_by_key(|(head, ..)| head.range.start);
+        let untouched = parts.iter().all(|(_, entry, deleted)| deleted.is_empty() && entry.histograms.is_empty());
+        if untouched && chunks.windows(2).all(|w| stand_alone(&w[0].0, &w[1].0)) {
+            let mut encoded = Vec::with_capacity(chunks.len());
+            for (head, idx, chunk) in &chunks {
+                let cursor = &mut cursors[*idx];
+                let (id, values) = (cursor.id, cursor.encoded(chunk));
+                let values = values.inspect_err(|error| self.note_if_damaged(id, error))?;
+                encoded.push((*head, *idx, chunk.times, values));
+            }
+            let mut refs = Vec::with_capacity(encoded.len());
+            for (head, idx, times, values) in &encoded {
+                refs.push((*head, cursors[*idx].index.times_bytes(*times)?, &values[..]));
+            }
+            return writer.add_encoded(labels, &refs);
+        }
+        let mut samples = Samples::default();
+        for (idx, entry, deleted) in &parts {
+            let id = cursors[*idx].id;
+            // A merge that cannot read everything must not take the place of what it read.
+            let read = cursors[*idx].read(entry, EVER, deleted, &mut samples, &mut Err);
+            read.inspect_err(|error| self.note_if_damaged(id, error))?;
+        }
+        samples.settle();
+        let (times, values) = columns(&samples.floats);
+        writer.add(labels, &times, &values, &samples.histograms)
+    }
+
+    /// Drops blocks whose newest sample is older than `retention`; how many.
+    pub fn expire(&self, retention: Duration, now: Timestamp) -> Result<usize, BlockError> {
+        let manifest = self.manifest();
+        let ids = expired(&manifest.blocks, retention, now);
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        self.swap(|manifest| {
+            manifest.blocks.retain(|b| !ids.contains(&b.id));
+            Ok(())
+        })?;
+        for block in manifest.blocks.iter().filter(|b| ids.contains(&b.id)) {
+            self.remove_files(&block.tenant, &[block.id]);
+        }
+        tracing::info!(n_blocks = ids.len(), "metric blocks expired");
+        Ok(ids.len())
+    }
+
+    /// Readers that have a file open keep it; what fails here is removed at the next start.
+    fn remove_files(&self, tenant: &str, ids: &[u64]) {
+        for id in ids {
+            self.cache.remove(*id);
+            let path = self.path(tenant, *id);
+            if let Err(error) = self.dir.remove(&path) {
+                tracing::warn!(%error, "cannot remove a block that is not listed any more");
+            }
+        }
+    }
+
+    /// Copies everything that is listed now into `folder` of the same disk, which can then be opened
+    /// as a store of its own.
+    pub fn snapshot_to(&self, folder: &str) -> Result<Arc<Manifest>, BlockError> {
+        // Nothing listed is removed while it is copied.
+        let _swapping = self.swapping.lock();
+        let manifest = self.manifest();
+        for block in &manifest.blocks {
+            let from = self.path(&block.tenant, block.id);
+            let to = format!("{folder}/{}", &from[self.folder.len() + 1..]);
+            self.dir.create_folder(folder_of(&to))?;
+            let (from, to_file) = (self.dir.open(&from)?, self.dir.create(&to)?);
+            let (mut buffer, mut at) = (vec![0; COPY_BYTES], 0);
+            loop {
+                let n = from.read_at(at, &mut buffer)?;
+                if n == 0 {
+                    break;
+                }
+                to_file.write_at(at, &buffer[..n])?;
+                at += n as u64;
+            }
+            to_file.sync()?;
+            self.dir.sync_folder(folder_of(&to))?;
+        }
+        self.dir.put_new(&format!("{folder}/{}", manifest::FILE), &manifest.to_bytes())?;
+        Ok(manifest)
+    }
+}
+
+/// Whether two chunks that follow each other are best left as they are.
+fn stand_alone(a: &ChunkHead, b: &ChunkHead) -> bool {
+    let apart = a.range.end < b.range.start;
+    let same_window = a.range.start.0.div_euclid(WINDOW_MS) == b.range.start.0.div_euclid(WINDOW_MS);
+    apart && (!same_window || a.n_samples + b.n_samples > CHUNK_SAMPLES)
+}
