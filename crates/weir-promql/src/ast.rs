@@ -76,15 +76,61 @@ pub enum At {
     End,
 }
 
+/// How a selector reaches past its own time for samples.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extended {
+    /// A range begins with the newest sample before it.
+    Anchored,
+    /// Values at the edges are interpolated from the samples around.
+    Smoothed,
+}
+
+impl Extended {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Anchored => "anchored",
+            Self::Smoothed => "smoothed",
+        }
+    }
+}
+
+/// Arithmetic in place of a duration; its value is known once the query's times are.
 #[derive(Clone, Debug, PartialEq)]
+pub enum DurationExpr {
+    /// Seconds; `true` when it was written with units.
+    Literal(f64, bool),
+    Step,
+    Range,
+    MinOf(Box<Self>, Box<Self>),
+    MaxOf(Box<Self>, Box<Self>),
+    Binary(BinaryOp, Box<Self>, Box<Self>),
+    Unary {
+        negative: bool,
+        expr: Box<Self>,
+    },
+    Paren(Box<Self>),
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct VectorSelector {
     /// The metric name where it was written outside label matching; it is among `matchers` as well.
     pub name: Option<String>,
     pub matchers: Vec<Matcher>,
     pub offset_ms: i64,
     pub at: Option<At>,
+    pub extended: Option<Extended>,
+    /// What `offset_ms` is computed from, where it was written as an expression.
+    pub offset_expr: Option<Box<DurationExpr>>,
+    /// What the range of a matrix is computed from, where it was written as an expression.
+    pub range_expr: Option<Box<DurationExpr>>,
     /// Which of a plan's fetches holds the data; the parser leaves it 0.
     pub(crate) slot: usize,
+}
+
+impl VectorSelector {
+    pub(crate) fn has_offset(&self) -> bool {
+        self.offset_ms != 0 || self.offset_expr.is_some()
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -95,6 +141,9 @@ pub struct Subquery {
     pub step: Option<Duration>,
     pub offset_ms: i64,
     pub at: Option<At>,
+    pub range_expr: Option<Box<DurationExpr>>,
+    pub step_expr: Option<Box<DurationExpr>>,
+    pub offset_expr: Option<Box<DurationExpr>>,
 }
 
 #[derive(Clone, Debug)]
@@ -118,10 +167,11 @@ pub enum AggregateOp {
     CountValues,
     Quantile,
     Limitk,
+    LimitRatio,
 }
 
 impl AggregateOp {
-    pub const ALL: [(&'static str, Self); 13] = [
+    pub const ALL: [(&'static str, Self); 14] = [
         ("sum", Self::Sum),
         ("avg", Self::Avg),
         ("count", Self::Count),
@@ -135,6 +185,7 @@ impl AggregateOp {
         ("count_values", Self::CountValues),
         ("quantile", Self::Quantile),
         ("limitk", Self::Limitk),
+        ("limit_ratio", Self::LimitRatio),
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -143,7 +194,10 @@ impl AggregateOp {
 
     /// Whether a first argument parametrises it.
     pub fn takes_param(self) -> bool {
-        matches!(self, Self::Topk | Self::Bottomk | Self::CountValues | Self::Quantile | Self::Limitk)
+        matches!(
+            self,
+            Self::Topk | Self::Bottomk | Self::CountValues | Self::Quantile | Self::Limitk | Self::LimitRatio
+        )
     }
 }
 
@@ -174,6 +228,10 @@ pub enum BinaryOp {
     And,
     Or,
     Unless,
+    /// Cuts off a histogram's observations above a value.
+    TrimUpper,
+    /// Cuts off a histogram's observations below a value.
+    TrimLower,
 }
 
 impl BinaryOp {
@@ -195,6 +253,8 @@ impl BinaryOp {
             Self::And => "and",
             Self::Or => "or",
             Self::Unless => "unless",
+            Self::TrimUpper => "</",
+            Self::TrimLower => ">/",
         }
     }
 
@@ -212,6 +272,7 @@ impl BinaryOp {
             Self::Or => 1,
             Self::And | Self::Unless => 2,
             Self::Eq | Self::Ne | Self::Gt | Self::Lt | Self::Ge | Self::Le => 3,
+            Self::TrimUpper | Self::TrimLower => 3,
             Self::Add | Self::Sub => 4,
             Self::Mul | Self::Div | Self::Mod | Self::Atan2 => 5,
             Self::Pow => 6,
@@ -230,7 +291,7 @@ pub enum Cardinality {
     ManyToMany,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct VectorMatching {
     pub card: Cardinality,
     pub labels: Vec<String>,
@@ -238,6 +299,9 @@ pub struct VectorMatching {
     pub on: bool,
     /// Labels that `group_left` or `group_right` takes over from the one side.
     pub include: Vec<String>,
+    /// Stands in for a series that one side lacks.
+    pub fill_left: Option<f64>,
+    pub fill_right: Option<f64>,
 }
 
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@ use weir_model::{Clock, SystemClock, TenantId, TimeRange, Timestamp};
 use crate::ast::{Expr, ValueType};
 use crate::eval;
 use crate::plan::{Planner, Steps, millis};
+use crate::resolve::{QueryTimes, resolve};
 use crate::result::{QueryError, QueryResult};
 
 #[derive(Clone)]
@@ -23,6 +24,12 @@ pub struct EngineOptions {
     pub timeout: Duration,
     /// Step of `x[1h:]`.
     pub subquery_step: Duration,
+    /// Names of metrics go at the end of a query instead of with each operation, as Prometheus'
+    /// `promql-delayed-name-removal` has it.
+    pub late_names: bool,
+    /// Whether a counter is known by its `__type__` instead of its name, as Prometheus'
+    /// `type-and-unit-labels` has it.
+    pub type_and_unit_labels: bool,
     /// For the timeout.
     pub clock: Arc<dyn Clock>,
 }
@@ -36,6 +43,8 @@ impl Default for EngineOptions {
             samples_max: 50_000_000,
             timeout: Duration::from_secs(120),
             subquery_step: Duration::from_secs(60),
+            late_names: false,
+            type_and_unit_labels: false,
             clock: Arc::new(SystemClock),
         }
     }
@@ -52,6 +61,18 @@ pub enum When {
     },
 }
 
+impl When {
+    /// Every evaluation time.
+    pub fn steps(&self) -> Vec<Timestamp> {
+        match *self {
+            Self::Instant(at) => vec![at],
+            Self::Range { start, end, step } => {
+                Steps::range(start.0, end.0, millis(step).max(1)).iter().map(Timestamp).collect()
+            }
+        }
+    }
+}
+
 /// An expression and when to evaluate it.
 #[derive(Clone, Debug)]
 pub struct Query {
@@ -61,14 +82,16 @@ pub struct Query {
     pub lookback: Option<Duration>,
     /// Instead of the engine's, where shorter.
     pub timeout: Option<Duration>,
+    /// Whether samples are counted for each step.
+    pub stats_per_step: bool,
 }
 
 impl Query {
     pub fn instant(expr: Expr, at: Timestamp) -> Self {
-        Self { expr, when: When::Instant(at), lookback: None, timeout: None }
+        Self { expr, when: When::Instant(at), lookback: None, timeout: None, stats_per_step: false }
     }
     pub fn range(expr: Expr, start: Timestamp, end: Timestamp, step: Duration) -> Self {
-        Self { expr, when: When::Range { start, end, step }, lookback: None, timeout: None }
+        Self { expr, when: When::Range { start, end, step }, lookback: None, timeout: None, stats_per_step: false }
     }
 }
 
@@ -128,8 +151,15 @@ impl Engine {
         let deadline = options.clock.now().plus(timeout);
         let lookback_ms = millis(query.lookback.unwrap_or(options.lookback)).max(1);
         let subquery_step_ms = millis(options.subquery_step).max(1);
-        let mut planner = Planner { top: steps, lookback_ms, subquery_step_ms, fetches: Vec::new() };
+        let mut planner =
+            Planner { top: steps, lookback_ms, subquery_step_ms, fetches: Vec::new(), around: Default::default() };
         let mut expr = query.expr.clone();
+        let (step_ms, range_ms) = match query.when {
+            When::Instant(_) => (0, 0),
+            When::Range { start, end, step } => (millis(step), end.0.saturating_sub(start.0)),
+        };
+        let times = QueryTimes { step: step_ms as f64 / 1000.0, range: range_ms as f64 / 1000.0 };
+        resolve(&mut expr, times)?;
         planner.plan(&mut expr, &steps);
         let mut reads = Vec::with_capacity(planner.fetches.len());
         for fetch in planner.fetches {
@@ -137,10 +167,20 @@ impl Engine {
             let range = TimeRange::new(Timestamp(fetch.start), Timestamp(fetch.end));
             let fragment = MetricFragment { matchers: fetch.matchers, range, projection: Projection::Samples };
             let cursor = source.open(tenant, &fragment, context).await?;
-            reads.push(Read { fragment, cursor });
+            reads.push(Read { fragment, cursor, only_counts: fetch.only_counts });
         }
         let samples_max = options.samples_max;
-        let settings = Settings { lookback_ms, subquery_step_ms, samples_max, deadline, clock: options.clock.clone() };
+        let settings = Settings {
+            lookback_ms,
+            subquery_step_ms,
+            samples_max,
+            deadline,
+            clock: options.clock.clone(),
+            late_names: options.late_names,
+            type_and_unit_labels: options.type_and_unit_labels,
+            step_ms,
+            stats_per_step: query.stats_per_step,
+        };
         let instant = matches!(query.when, When::Instant(_));
         Ok(Prepared { expr, steps, instant, reads, settings, context: context.clone() })
     }
@@ -190,6 +230,7 @@ fn with_thousands(n: usize) -> String {
 pub(crate) struct Read {
     pub fragment: MetricFragment,
     pub cursor: Box<dyn MetricCursor>,
+    pub only_counts: bool,
 }
 
 pub(crate) struct Settings {
@@ -198,6 +239,11 @@ pub(crate) struct Settings {
     pub samples_max: u64,
     pub deadline: Timestamp,
     pub clock: Arc<dyn Clock>,
+    pub late_names: bool,
+    pub type_and_unit_labels: bool,
+    /// Of the whole query; 0 for an instant.
+    pub step_ms: i64,
+    pub stats_per_step: bool,
 }
 
 /// A query whose input is open. Evaluate it where computing does not hold up others.

@@ -1,7 +1,8 @@
 //! The list of functions: name, signature, and the room that computes each.
 
 use crate::ast::ValueType::{self, Matrix as M, Scalar as S, String as St, Vector as V};
-use crate::eval::{date, math, over_time, rate, window::WindowFn};
+use crate::eval::{date, math, native, over_time, rate, window::WindowFn};
+use weir_model::FloatHistogram;
 
 /// A function as the language sees it.
 pub struct Function {
@@ -11,6 +12,8 @@ pub struct Function {
     /// -1: any number of times, none included.
     pub variadic: i32,
     pub returns: ValueType,
+    /// Behind `promql-experimental-functions` upstream; weir has it at all times.
+    pub experimental: bool,
     pub(crate) imp: Imp,
 }
 
@@ -26,6 +29,8 @@ pub(crate) enum Imp {
     Window(WindowFn),
     /// Over each value of an instant vector.
     Math(fn(f64) -> f64),
+    /// Over each native histogram of an instant vector.
+    Figure(fn(&FloatHistogram) -> f64),
     /// Over times in seconds; without an argument the step's own.
     Date(fn(f64) -> f64),
     Special(Special),
@@ -39,14 +44,23 @@ pub(crate) enum Special {
     Clamp,
     ClampMin,
     ClampMax,
+    End,
+    HistogramFraction,
     HistogramQuantile,
+    HistogramQuantiles,
+    Info,
     LabelJoin,
     LabelReplace,
+    MaxOf,
+    MinOf,
     Pi,
+    Range,
     Round,
     Scalar,
     Sort { descending: bool },
     SortByLabel { descending: bool },
+    Start,
+    Step,
     Time,
     Timestamp,
     Vector,
@@ -58,16 +72,19 @@ pub fn find(name: &str) -> Option<&'static Function> {
 }
 
 const fn window(name: &'static str, f: WindowFn) -> Function {
-    Function { name, args: &[M], variadic: 0, returns: V, imp: Imp::Window(f) }
+    Function { name, args: &[M], variadic: 0, returns: V, experimental: false, imp: Imp::Window(f) }
 }
 const fn window_with(name: &'static str, args: &'static [ValueType], f: WindowFn) -> Function {
-    Function { name, args, variadic: 0, returns: V, imp: Imp::Window(f) }
+    Function { name, args, variadic: 0, returns: V, experimental: false, imp: Imp::Window(f) }
 }
 const fn math(name: &'static str, f: fn(f64) -> f64) -> Function {
-    Function { name, args: &[V], variadic: 0, returns: V, imp: Imp::Math(f) }
+    Function { name, args: &[V], variadic: 0, returns: V, experimental: false, imp: Imp::Math(f) }
+}
+const fn figure(name: &'static str, f: fn(&FloatHistogram) -> f64) -> Function {
+    Function { name, args: &[V], variadic: 0, returns: V, experimental: false, imp: Imp::Figure(f) }
 }
 const fn date(name: &'static str, f: fn(f64) -> f64) -> Function {
-    Function { name, args: &[V], variadic: 1, returns: V, imp: Imp::Date(f) }
+    Function { name, args: &[V], variadic: 1, returns: V, experimental: false, imp: Imp::Date(f) }
 }
 const fn special(
     name: &'static str,
@@ -76,7 +93,14 @@ const fn special(
     returns: ValueType,
     which: Special,
 ) -> Function {
-    Function { name, args, variadic, returns, imp: Imp::Special(which) }
+    Function { name, args, variadic, returns, experimental: false, imp: Imp::Special(which) }
+}
+
+impl Function {
+    const fn behind_a_flag(mut self) -> Self {
+        self.experimental = true;
+        self
+    }
 }
 
 /// Every function, sorted by name.
@@ -106,13 +130,23 @@ pub static ALL: &[Function] = &[
     math("deg", math::deg),
     window("delta", rate::DELTA),
     window("deriv", rate::DERIV),
+    window_with("double_exponential_smoothing", &[M, S, S], over_time::DOUBLE_EXPONENTIAL).behind_a_flag(),
+    special("end", &[], 0, S, Special::End).behind_a_flag(),
     math("exp", f64::exp),
     window("first_over_time", over_time::FIRST),
     math("floor", f64::floor),
+    figure("histogram_avg", native::avg),
+    figure("histogram_count", native::count),
+    special("histogram_fraction", &[S, S, V], 0, V, Special::HistogramFraction),
     special("histogram_quantile", &[S, V], 0, V, Special::HistogramQuantile),
+    special("histogram_quantiles", &[V, St, S, S], 9, V, Special::HistogramQuantiles).behind_a_flag(),
+    figure("histogram_stddev", native::stddev),
+    figure("histogram_stdvar", native::stdvar),
+    figure("histogram_sum", native::sum),
     date("hour", date::hour),
     window("idelta", rate::IDELTA),
     window("increase", rate::INCREASE),
+    special("info", &[V, V], 1, V, Special::Info).behind_a_flag(),
     window("irate", rate::IRATE),
     special("label_join", &[V, St, St, St], -1, V, Special::LabelJoin),
     special("label_replace", &[V, St, St, St, St], 0, V, Special::LabelReplace),
@@ -120,8 +154,10 @@ pub static ALL: &[Function] = &[
     math("ln", f64::ln),
     math("log10", f64::log10),
     math("log2", f64::log2),
-    window("mad_over_time", over_time::MAD),
+    window("mad_over_time", over_time::MAD).behind_a_flag(),
+    special("max_of", &[S, S], 0, S, Special::MaxOf).behind_a_flag(),
     window("max_over_time", over_time::MAX),
+    special("min_of", &[S, S], 0, S, Special::MinOf).behind_a_flag(),
     window("min_over_time", over_time::MIN),
     date("minute", date::minute),
     date("month", date::month),
@@ -130,6 +166,7 @@ pub static ALL: &[Function] = &[
     window("present_over_time", over_time::PRESENT),
     window_with("quantile_over_time", &[S, M], over_time::QUANTILE),
     math("rad", math::rad),
+    special("range", &[], 0, S, Special::Range).behind_a_flag(),
     window("rate", rate::RATE),
     window("resets", over_time::RESETS),
     special("round", &[V, S], 1, V, Special::Round),
@@ -138,17 +175,23 @@ pub static ALL: &[Function] = &[
     math("sin", f64::sin),
     math("sinh", f64::sinh),
     special("sort", &[V], 0, V, Special::Sort { descending: false }),
-    special("sort_by_label", &[V, St], -1, V, Special::SortByLabel { descending: false }),
-    special("sort_by_label_desc", &[V, St], -1, V, Special::SortByLabel { descending: true }),
+    special("sort_by_label", &[V, St], -1, V, Special::SortByLabel { descending: false }).behind_a_flag(),
+    special("sort_by_label_desc", &[V, St], -1, V, Special::SortByLabel { descending: true }).behind_a_flag(),
     special("sort_desc", &[V], 0, V, Special::Sort { descending: true }),
     math("sqrt", f64::sqrt),
+    special("start", &[], 0, S, Special::Start).behind_a_flag(),
     window("stddev_over_time", over_time::STDDEV),
     window("stdvar_over_time", over_time::STDVAR),
+    special("step", &[], 0, S, Special::Step).behind_a_flag(),
     window("sum_over_time", over_time::SUM),
     math("tan", f64::tan),
     math("tanh", f64::tanh),
     special("time", &[], 0, S, Special::Time),
     special("timestamp", &[V], 0, V, Special::Timestamp),
+    window("ts_of_first_over_time", over_time::TS_OF_FIRST).behind_a_flag(),
+    window("ts_of_last_over_time", over_time::TS_OF_LAST).behind_a_flag(),
+    window("ts_of_max_over_time", over_time::TS_OF_MAX).behind_a_flag(),
+    window("ts_of_min_over_time", over_time::TS_OF_MIN).behind_a_flag(),
     special("vector", &[S], 0, V, Special::Vector),
     date("year", date::year),
 ];

@@ -1,8 +1,8 @@
 //! PromQL: text to a checked tree, a plan of what to read, and its evaluation over
 //! [`MetricSource`](weir_model::source::MetricSource), with the semantics of Prometheus 3.
 //!
-//! This crate is *not* an HTTP surface (that is `weir-api`) and knows no store. Native histograms
-//! are not evaluated yet: every sample is a float.
+//! This crate is *not* an HTTP surface (that is `weir-api`) and knows no store. [`script`] reads and
+//! runs test cases in Prometheus' own script format.
 //!
 //! Read first: [`parse`], [`Expr`], [`Engine`].
 //!
@@ -29,13 +29,15 @@ mod number;
 mod parse;
 mod plan;
 mod pretty;
+mod resolve;
 mod result;
+pub mod script;
 #[cfg(test)]
 mod testing;
 
 pub use ast::{
-    Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, Expr, ExprKind, Span, Subquery, ValueType,
-    VectorMatching, VectorSelector,
+    Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, Expr, ExprKind, Extended, Span,
+    Subquery, ValueType, VectorMatching, VectorSelector,
 };
 pub use engine::{Engine, EngineOptions, Prepared, Query, When};
 pub use function::{ALL as FUNCTIONS, Function};

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use weir_model::Matcher;
+use weir_model::labels::METRIC_NAME;
+use weir_model::{MatchOp, Matcher};
 
 use crate::ast::*;
 
@@ -101,6 +102,16 @@ pub(crate) struct Fetch {
     pub matchers: Vec<Matcher>,
     pub start: i64,
     pub end: i64,
+    /// Nothing but count and sum of histograms is asked for. Upstream then finds out itself whether
+    /// a counter started anew, so that notes on conflicting hints depend on it.
+    pub only_counts: bool,
+}
+
+/// Which kinds of functions stand around a selector.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Around {
+    counts: bool,
+    buckets: bool,
 }
 
 pub(crate) struct Planner {
@@ -108,21 +119,55 @@ pub(crate) struct Planner {
     pub lookback_ms: i64,
     pub subquery_step_ms: i64,
     pub fetches: Vec<Fetch>,
+    pub around: Around,
 }
 
 impl Planner {
     /// Fixes `@ start()` and `@ end()`, and gives every selector its fetch.
     pub fn plan(&mut self, expr: &mut Expr, steps: &Steps) {
+        let outer = self.around;
+        match &expr.kind {
+            ExprKind::Call(call) => match call.function.name {
+                "histogram_count" | "histogram_sum" | "histogram_avg" => self.around.counts = true,
+                "histogram_quantile" | "histogram_quantiles" | "histogram_fraction" => self.around.buckets = true,
+                _ => {}
+            },
+            ExprKind::Subquery(_) => self.around.buckets = true,
+            ExprKind::Binary(b) if matches!(b.op, BinaryOp::TrimUpper | BinaryOp::TrimLower) => {
+                self.around.buckets = true;
+            }
+            _ => {}
+        }
+        self.plan_node(expr, steps);
+        self.around = outer;
+    }
+
+    fn plan_node(&mut self, expr: &mut Expr, steps: &Steps) {
         match &mut expr.kind {
             ExprKind::Number(_) | ExprKind::String(_) => {}
-            ExprKind::Vector(selector) => self.fetch(selector, steps, self.lookback_ms),
-            ExprKind::Matrix(selector, range) => self.fetch(selector, steps, millis(*range)),
+            ExprKind::Vector(selector) => {
+                let ahead = if selector.extended == Some(Extended::Smoothed) { self.lookback_ms } else { 0 };
+                self.fetch(selector, steps, self.lookback_ms, ahead);
+            }
+            ExprKind::Matrix(selector, range) => {
+                let (more, ahead) = match selector.extended {
+                    None => (0, 0),
+                    Some(Extended::Anchored) => (self.lookback_ms, 0),
+                    Some(Extended::Smoothed) => (self.lookback_ms, self.lookback_ms),
+                };
+                self.fetch(selector, steps, millis(*range).saturating_add(more), ahead);
+            }
             ExprKind::Subquery(sub) => {
                 self.fix(&mut sub.at);
                 let inner = subquery_steps(sub, steps, self.subquery_step_ms);
                 self.plan(&mut sub.expr, &inner);
             }
-            ExprKind::Call(call) => call.args.iter_mut().for_each(|arg| self.plan(arg, steps)),
+            ExprKind::Call(call) => {
+                if call.function.name == "info" {
+                    add_info_selector(call, expr.span);
+                }
+                call.args.iter_mut().for_each(|arg| self.plan(arg, steps));
+            }
             ExprKind::Aggregate(agg) => {
                 if let Some(param) = &mut agg.param {
                     self.plan(param, steps);
@@ -145,16 +190,18 @@ impl Planner {
         }
     }
 
-    fn fetch(&mut self, selector: &mut VectorSelector, steps: &Steps, reach_ms: i64) {
+    fn fetch(&mut self, selector: &mut VectorSelector, steps: &Steps, reach_ms: i64, ahead_ms: i64) {
         self.fix(&mut selector.at);
         let (first, last) = match selector.at {
             Some(At::Time(t)) => (t.0, t.0),
             _ => (steps.start, steps.end()),
         };
         let start = first.saturating_sub(selector.offset_ms).saturating_sub(reach_ms).saturating_add(1);
-        let end = last.saturating_sub(selector.offset_ms);
+        let end = last.saturating_sub(selector.offset_ms).saturating_add(ahead_ms);
         // The same series at overlapping times are read once: `rate(x[5m]) / x`.
-        let touches = |f: &Fetch| f.matchers == selector.matchers && f.start <= end && start <= f.end;
+        let only_counts = self.around.counts && !self.around.buckets;
+        let alike = |f: &Fetch| f.only_counts == only_counts && f.matchers == selector.matchers;
+        let touches = |f: &Fetch| alike(f) && f.start <= end && start <= f.end;
         selector.slot = match self.fetches.iter().position(touches) {
             Some(idx) => {
                 let fetch = &mut self.fetches[idx];
@@ -162,10 +209,46 @@ impl Planner {
                 idx
             }
             None => {
-                self.fetches.push(Fetch { matchers: selector.matchers.clone(), start, end });
+                self.fetches.push(Fetch { matchers: selector.matchers.clone(), start, end, only_counts });
                 self.fetches.len() - 1
             }
         };
+    }
+}
+
+/// Makes the second argument of `info()` the selector of the info series: by name, at the time at
+/// which the first argument reads.
+fn add_info_selector(call: &mut Call, span: Span) {
+    let (at, offset_ms) = first_time(&call.args[0]).unwrap_or((None, 0));
+    let mut matchers = match call.args.get(1).map(|arg| &arg.unparen().kind) {
+        Some(ExprKind::Vector(selector)) => selector.matchers.clone(),
+        _ => Vec::new(),
+    };
+    let of_name = || matchers.iter().filter(|m| m.name == METRIC_NAME);
+    let picks = of_name().any(|m| matches!(m.op, MatchOp::Equal | MatchOp::Regex));
+    if !picks && of_name().next().is_some() {
+        matchers.extend(Matcher::new(METRIC_NAME, MatchOp::Regex, ".+_info"));
+    } else if !picks {
+        matchers.push(Matcher::equal(METRIC_NAME, "target_info"));
+    }
+    let selector = VectorSelector { matchers, at, offset_ms, ..VectorSelector::default() };
+    call.args.truncate(1);
+    call.args.push(Expr::new(ExprKind::Vector(selector), span));
+}
+
+/// `@` and offset of the first selector, those of subqueries around it included.
+fn first_time(expr: &Expr) -> Option<(Option<At>, i64)> {
+    match &expr.kind {
+        ExprKind::Vector(selector) | ExprKind::Matrix(selector, _) => Some((selector.at, selector.offset_ms)),
+        ExprKind::Subquery(sub) => match first_time(&sub.expr)? {
+            (None, offset_ms) => Some((sub.at, offset_ms.saturating_add(sub.offset_ms))),
+            fixed => Some(fixed),
+        },
+        kind => {
+            let mut found = None;
+            kind.for_each_child(&mut |child| found = found.or_else(|| first_time(child)));
+            found
+        }
     }
 }
 
@@ -176,8 +259,8 @@ pub(crate) fn is_step_invariant(expr: &Expr) -> bool {
         ExprKind::Vector(selector) | ExprKind::Matrix(selector, _) => selector.at.is_some(),
         ExprKind::Subquery(sub) => sub.at.is_some(),
         ExprKind::Call(call) => {
-            let timed = ["time", "timestamp", "predict_linear"].contains(&call.function.name)
-                || (call.args.is_empty() && call.function.name != "pi");
+            let timed = ["time", "timestamp", "predict_linear", "info"].contains(&call.function.name)
+                || (call.args.is_empty() && !["pi", "start", "end", "step", "range"].contains(&call.function.name));
             !timed && call.args.iter().all(is_step_invariant)
         }
         kind => {

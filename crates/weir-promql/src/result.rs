@@ -1,7 +1,9 @@
 //! What a query answers.
 
+use std::sync::Arc;
 use weir_model::source::{ReadError, SeriesData};
-use weir_model::{BudgetExceeded, Labels, Sample, Timestamp};
+
+use weir_model::{BudgetExceeded, FloatHistogram, Labels, Sample, Timestamp};
 
 use crate::ast::ValueType;
 
@@ -40,16 +42,20 @@ impl Value {
 pub struct VectorSample {
     pub labels: Labels,
     pub at: Timestamp,
+    /// NaN where there is a histogram.
     pub value: f64,
+    pub histogram: Option<Arc<FloatHistogram>>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
     /// Samples that selectors saw, summed over steps.
     pub samples_total: u64,
     /// Most memory that the query held at once, in samples of 16 bytes.
     pub samples_peak: u64,
     pub series: u64,
+    /// Of `samples_total`, those seen at each step.
+    pub samples_per_step: Vec<u64>,
 }
 
 #[derive(Debug, Clone, thiserror::Error)]

@@ -8,13 +8,13 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use weir_model::sink::{MetricBatch, SeriesBatch};
-use weir_model::{AlertEvent, Labels, LabelsBuilder, Sample, TenantId, Timestamp};
+use weir_model::{AlertEvent, HistogramSample, Labels, LabelsBuilder, Sample, TenantId, Timestamp};
 
 use crate::arrival::Dirty;
 use crate::expand::{Answers, Element, Expansion, QUERIES_MAX, expand};
 use crate::file::{Rule, RuleGroup, RuleKind};
 use crate::machine::{Active, AlertMachine, StepError, Timing, Transition};
-use crate::manager::Shared;
+use crate::manager::{Recorded, Shared};
 use crate::view::{AlertView, GroupView, Health, RuleKindView, RuleView};
 
 /// A group of one tenant with its state.
@@ -183,9 +183,9 @@ impl Group {
     async fn evaluate_rule(&self, shared: &Shared, idx: usize, at: Timestamp) -> Result<(), String> {
         let rule = &self.config.rules[idx];
         let sampled_at = at.minus(self.query_offset);
-        let elements = shared.evaluator.instant(&self.tenant, &rule.expr, sampled_at).await?;
         let (series, error) = match &rule.kind {
             RuleKind::Record { metric } => {
+                let elements = shared.evaluator.record(&self.tenant, &rule.expr, sampled_at).await?;
                 let series = recorded(metric, rule, elements)?;
                 if self.config.limit > 0 && series.len() > self.config.limit {
                     let (limit, n) = (self.config.limit, series.len());
@@ -194,12 +194,13 @@ impl Group {
                 (series, None)
             }
             RuleKind::Alert { .. } => {
+                let elements = shared.evaluator.instant(&self.tenant, &rule.expr, sampled_at).await?;
                 let found = self.activate(shared, rule, elements, at).await;
                 let (transitions, series, error) = {
                     let mut state = self.state.lock();
                     let Some(rule_state) = state.rules.get_mut(idx) else { return Ok(()) };
                     match rule_state.machine.on_grid(at, found) {
-                        Ok(transitions) => (transitions, rule_state.machine.series(), None),
+                        Ok(transitions) => (transitions, floats(rule_state.machine.series()), None),
                         // Upstream drops all alerts over a limit, and keeps them at any other failure.
                         Err(e @ StepError::Limit { .. }) => {
                             (rule_state.machine.clear(at), Vec::new(), Some(e.to_string()))
@@ -216,20 +217,28 @@ impl Group {
     }
 
     /// Stores the series, and stale markers for those of the last evaluation that are gone.
-    fn write(&self, shared: &Shared, idx: usize, at: Timestamp, series: Vec<Element>) -> Result<(), String> {
+    fn write(&self, shared: &Shared, idx: usize, at: Timestamp, series: Vec<(Labels, Recorded)>) -> Result<(), String> {
         let now_written: HashSet<Labels> = series.iter().map(|(labels, _)| labels.clone()).collect();
         let before = {
             let mut state = self.state.lock();
             let Some(rule) = state.rules.get_mut(idx) else { return Ok(()) };
             std::mem::replace(&mut rule.written, now_written.clone())
         };
-        let gone = before.difference(&now_written).map(|labels| (labels.clone(), Sample::stale(at)));
+        let gone = before.difference(&now_written);
+        let batch_of = |labels, recorded| match recorded {
+            Recorded::Float(value) => {
+                SeriesBatch { labels, samples: vec![Sample { at, value }], ..SeriesBatch::default() }
+            }
+            Recorded::Histogram(histogram) => {
+                SeriesBatch { labels, histograms: vec![HistogramSample { at, histogram }], ..SeriesBatch::default() }
+            }
+        };
+        let ended = |labels: &Labels| batch_of(labels.clone(), Recorded::Float(Sample::stale(at).value));
         let batch = MetricBatch {
             series: series
                 .into_iter()
-                .map(|(labels, value)| (labels, Sample { at, value }))
-                .chain(gone)
-                .map(|(labels, sample)| SeriesBatch { labels, samples: vec![sample], ..SeriesBatch::default() })
+                .map(|(labels, recorded)| batch_of(labels, recorded))
+                .chain(gone.map(ended))
                 .collect(),
             metadata: Vec::new(),
         };
@@ -367,8 +376,12 @@ fn rule_view(rule: &Rule, state: &RuleState) -> RuleView {
     }
 }
 
+fn floats(elements: Vec<Element>) -> Vec<(Labels, Recorded)> {
+    elements.into_iter().map(|(labels, value)| (labels, Recorded::Float(value))).collect()
+}
+
 /// The series a recording rule writes.
-fn recorded(metric: &str, rule: &Rule, elements: Vec<Element>) -> Result<Vec<Element>, String> {
+fn recorded(metric: &str, rule: &Rule, elements: Vec<(Labels, Recorded)>) -> Result<Vec<(Labels, Recorded)>, String> {
     let mut series = BTreeMap::new();
     for (labels, value) in elements {
         let mut labels = labels.to_builder();

@@ -25,7 +25,7 @@ pub use arrival::grows_with_data;
 pub use expand::{Element, Surroundings};
 pub use file::{Rule, RuleFileError, RuleGroup, RuleKind, parse_rule_file, read_rule_files};
 pub use machine::{Active, AlertMachine, AlertState, RESEND_DELAY, StepError, Timing, Transition};
-pub use manager::{Evaluate, Options, Rules};
+pub use manager::{Evaluate, Options, Recorded, Rules};
 pub use metrics::Metrics;
 pub use promql::PromqlEvaluator;
 pub use view::{AlertView, GroupView, Health, HistoryEntry, RuleKindView, RuleView};

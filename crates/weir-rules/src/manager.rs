@@ -10,7 +10,8 @@ use tokio_util::task::TaskTracker;
 use weir_model::sink::MetricSink;
 use weir_model::source::BoxFuture;
 use weir_model::{
-    AlertEvent, AlertListener, Clock, Commit, CommitListener, Labels, Matcher, TenantId, TimeRange, Timestamp,
+    AlertEvent, AlertListener, Clock, Commit, CommitListener, Histogram, Labels, Matcher, TenantId, TimeRange,
+    Timestamp,
 };
 use weir_promql::Expr;
 
@@ -32,6 +33,26 @@ pub trait Evaluate: Send + Sync {
         expr: &'a Expr,
         at: Timestamp,
     ) -> BoxFuture<'a, Result<Vec<Element>, String>>;
+
+    /// The same for a recording rule, which keeps histograms as they are.
+    fn record<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        expr: &'a Expr,
+        at: Timestamp,
+    ) -> BoxFuture<'a, Result<Vec<(Labels, Recorded)>, String>> {
+        Box::pin(async move {
+            let elements = self.instant(tenant, expr, at).await?;
+            Ok(elements.into_iter().map(|(labels, value)| (labels, Recorded::Float(value))).collect())
+        })
+    }
+}
+
+/// What a recording rule writes for one series.
+#[derive(Clone, Debug)]
+pub enum Recorded {
+    Float(f64),
+    Histogram(Arc<Histogram>),
 }
 
 /// What rules need to run.

@@ -12,6 +12,7 @@ mod listen;
 mod memory;
 mod serve;
 mod smoke;
+mod test;
 mod web_config;
 
 #[global_allocator]
@@ -35,6 +36,8 @@ enum Command {
     Drill(drill::DrillArgs),
     /// Check a running server: three signals, lag, the page and one alert path.
     Smoke(smoke::SmokeArgs),
+    /// Run test cases from files, without a server.
+    Test(test::TestArgs),
     /// One process of the demo's pipeline; the demo starts it.
     #[command(name = "demo-service", hide = true)]
     DemoService(demo::ServiceArgs),
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::main(args),
         Command::Drill(args) => drill::main(args),
         Command::Smoke(args) => smoke::main(args),
+        Command::Test(args) => test::main(args),
         Command::DemoService(args) => demo::service(args),
     };
     match result {

@@ -7,7 +7,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use weir_model::source::{ReadError, SeriesData};
-use weir_model::{Sample, Timestamp};
+use weir_model::{FloatHistogram, Sample, Timestamp};
 use weir_promql::{QueryError, Stats, Value, VectorSample, format_value};
 
 /// Most warnings, and most infos, that an answer shows.
@@ -112,16 +112,32 @@ pub(super) fn query_data(value: &Value, stats: Option<&QueryTimings>) -> Vec<u8>
     let kind = value.value_type().as_str();
     out.extend_from_slice(format!("{{\"resultType\":\"{kind}\",\"result\":").as_bytes());
     match value {
-        Value::Vector(samples) => write_list(&mut out, samples, |out, VectorSample { labels, at, value }| {
+        Value::Vector(samples) => {
+            write_list(&mut out, samples, |out, VectorSample { labels, at, value, histogram }| {
+                write_metric(out, labels);
+                match histogram {
+                    None => {
+                        out.extend_from_slice(b",\"value\":");
+                        write_sample(out, *at, *value);
+                    }
+                    Some(histogram) => {
+                        out.extend_from_slice(b",\"histogram\":");
+                        write_histogram(out, *at, histogram);
+                    }
+                }
+                out.push(b'}');
+            })
+        }
+        Value::Matrix(series) => write_list(&mut out, series, |out, SeriesData { labels, samples, histograms }| {
             write_metric(out, labels);
-            out.extend_from_slice(b",\"value\":");
-            write_sample(out, *at, *value);
-            out.push(b'}');
-        }),
-        Value::Matrix(series) => write_list(&mut out, series, |out, SeriesData { labels, samples, .. }| {
-            write_metric(out, labels);
-            out.extend_from_slice(b",\"values\":");
-            write_list(out, samples, |out, Sample { at, value }| write_sample(out, *at, *value));
+            if !samples.is_empty() {
+                out.extend_from_slice(b",\"values\":");
+                write_list(out, samples, |out, Sample { at, value }| write_sample(out, *at, *value));
+            }
+            if !histograms.is_empty() {
+                out.extend_from_slice(b",\"histograms\":");
+                write_list(out, histograms, |out, h| write_histogram(out, h.at, &h.histogram.to_float()));
+            }
             out.push(b'}');
         }),
         Value::Scalar(sample) => write_sample(&mut out, sample.at, sample.value),
@@ -170,16 +186,54 @@ fn write_text(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
 }
 
+/// `[t,{"count":"n","sum":"x","buckets":[[rule,"lower","upper","count"],…]}]`; the rule says which
+/// bounds belong to a bucket: 0 the upper, 1 the lower, 2 neither, 3 both.
+fn write_histogram(out: &mut Vec<u8>, at: Timestamp, h: &FloatHistogram) {
+    out.push(b'[');
+    write_timestamp(out, at);
+    out.extend_from_slice(b",{\"count\":");
+    write_value(out, h.count);
+    out.extend_from_slice(b",\"sum\":");
+    write_value(out, h.sum);
+    let buckets: Vec<_> = h.buckets().into_iter().filter(|b| b.count != 0.0).collect();
+    if !buckets.is_empty() {
+        out.extend_from_slice(b",\"buckets\":");
+        write_list(out, &buckets, |out, bucket| {
+            let rule = match (bucket.lower_inclusive, bucket.upper_inclusive) {
+                (false, true) => b"[0,",
+                (true, false) => b"[1,",
+                (false, false) => b"[2,",
+                (true, true) => b"[3,",
+            };
+            out.extend_from_slice(rule);
+            write_value(out, bucket.lower);
+            out.push(b',');
+            write_value(out, bucket.upper);
+            out.push(b',');
+            write_value(out, bucket.count);
+            out.push(b']');
+        });
+    }
+    out.extend_from_slice(b"}]");
+}
+
 fn write_sample(out: &mut Vec<u8>, at: Timestamp, value: f64) {
     out.push(b'[');
     write_timestamp(out, at);
-    out.extend_from_slice(b",\"");
+    out.push(b',');
+    write_value(out, value);
+    out.push(b']');
+}
+
+/// A float as text, in quotes.
+fn write_value(out: &mut Vec<u8>, value: f64) {
+    out.push(b'"');
     if value.fract() == 0.0 && value.abs() < 1e15 && !(value == 0.0 && value.is_sign_negative()) {
         let _ = write!(out, "{}", value as i64);
     } else {
         out.extend_from_slice(format_value(value).as_bytes());
     }
-    out.extend_from_slice(b"\"]");
+    out.push(b'"');
 }
 
 /// Seconds; three decimals, or none when whole.
@@ -197,10 +251,21 @@ pub(super) struct QueryTimings {
     pub queue: f64,
     pub evaluation: f64,
     pub stats: Stats,
+    /// Time of each step, when samples are shown for each (`stats=all`).
+    pub steps: Option<Vec<Timestamp>>,
 }
 
 impl QueryTimings {
     fn to_json(&self) -> serde_json::Value {
+        let mut samples = serde_json::json!({
+            "totalQueryableSamples": self.stats.samples_total,
+            "peakSamples": self.stats.samples_peak,
+        });
+        if let Some(steps) = &self.steps {
+            let per_step = steps.iter().zip(&self.stats.samples_per_step);
+            let rows = per_step.map(|(at, n)| serde_json::json!([at.secs_f64(), n]));
+            samples["totalQueryableSamplesPerStep"] = rows.collect::<Vec<_>>().into();
+        }
         serde_json::json!({
             "timings": {
                 "evalTotalTime": self.preparation + self.evaluation,
@@ -210,10 +275,7 @@ impl QueryTimings {
                 "execQueueTime": self.queue,
                 "execTotalTime": self.queue + self.preparation + self.evaluation,
             },
-            "samples": {
-                "totalQueryableSamples": self.stats.samples_total,
-                "peakSamples": self.stats.samples_peak,
-            },
+            "samples": samples,
         })
     }
 }
@@ -236,6 +298,24 @@ mod tests {
             write_sample(&mut out, Timestamp(ms), value);
             assert_eq!(String::from_utf8(out).unwrap(), want);
         }
+    }
+
+    #[test]
+    fn histograms_show_filled_buckets_and_their_edges() {
+        let h = FloatHistogram {
+            zero_threshold: 0.001,
+            zero_count: 1.0,
+            count: 6.5,
+            sum: -2.0,
+            positive: vec![(1, 2.0), (2, 0.0), (3, 0.5)],
+            negative: vec![(0, 3.0)],
+            ..FloatHistogram::default()
+        };
+        let mut out = Vec::new();
+        write_histogram(&mut out, Timestamp(1500), &h);
+        let want = "[1.500,{\"count\":\"6.5\",\"sum\":\"-2\",\"buckets\":[[1,\"-1\",\"-0.5\",\"3\"],\
+                    [3,\"-0.001\",\"0.001\",\"1\"],[0,\"1\",\"2\",\"2\"],[0,\"4\",\"8\",\"0.5\"]]}]";
+        assert_eq!(String::from_utf8(out).unwrap(), want);
     }
 
     #[test]

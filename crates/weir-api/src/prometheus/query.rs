@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::Response;
-use weir_promql::{Query, QueryError, Value, ValueType, When, parse};
+use weir_promql::{Query, QueryError, Value, ValueType, parse};
 
 use super::Prometheus;
 use super::answer::{ApiError, Notes, QueryTimings, query_data, success_raw};
@@ -16,7 +16,8 @@ pub(super) async fn instant(State(prometheus): State<Arc<Prometheus>>, params: P
     let at = params.time_or("time", prometheus.clock.now())?;
     let timeout = params.duration_opt("timeout")?;
     let expr = parse(params.get("query")).map_err(|e| ApiError::param("query", e))?;
-    let query = Query { expr, when: When::Instant(at), lookback: params.duration_opt("lookback_delta")?, timeout };
+    let lookback = params.duration_opt("lookback_delta")?;
+    let query = Query { lookback, timeout, ..Query::instant(expr, at) };
     answer(&prometheus, &params, query, limit).await
 }
 
@@ -35,7 +36,7 @@ pub(super) async fn range(State(prometheus): State<Arc<Prometheus>>, params: Par
     let lookback = params.duration_opt("lookback_delta")?;
     let expr = parse(params.get("query")).map_err(|e| ApiError::param("query", e))?;
     let kind = expr.value_type();
-    let query = Query { expr, when: When::Range { start, end, step }, lookback, timeout };
+    let query = Query { lookback, timeout, ..Query::range(expr, start, end, step) };
     let answer = answer(&prometheus, &params, query, limit).await;
     match answer {
         Err(ApiError::BadData(text)) if matches!(kind, ValueType::Matrix | ValueType::String) => {
@@ -48,9 +49,10 @@ pub(super) async fn range(State(prometheus): State<Arc<Prometheus>>, params: Par
 async fn answer(
     prometheus: &Prometheus,
     params: &Params,
-    query: Query,
+    mut query: Query,
     limit: Option<usize>,
 ) -> Result<Response, ApiError> {
+    query.stats_per_step = params.get("stats") == "all";
     let now = || prometheus.clock.now_nanos().secs_f64();
     let context = prometheus.read_context();
     // Dropped with the request when the client leaves.
@@ -60,6 +62,8 @@ async fn answer(
     let started_at = now();
     let prepared = prometheus.engine.open(&*prometheus.metrics, &params.tenant, &query, &context).await?;
     let opened_at = now();
+    // The engine has checked by now that they are not too many.
+    let steps = query.stats_per_step.then(|| query.when.steps());
     let clock = prometheus.clock.clone();
     let with_stats = !params.get("stats").is_empty();
     let response = Prometheus::compute(move || {
@@ -73,6 +77,7 @@ async fn answer(
             queue: started_at - asked_at,
             evaluation: clock.now_nanos().secs_f64() - opened_at,
             stats: result.stats,
+            steps,
         };
         let data = query_data(&result.value, with_stats.then_some(&timings));
         Ok(success_raw(&data, Notes { warnings: result.warnings, infos: result.infos }))

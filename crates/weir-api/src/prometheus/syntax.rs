@@ -82,7 +82,13 @@ fn matching(m: &VectorMatching) -> Value {
         Cardinality::OneToMany => "one-to-many",
         Cardinality::ManyToMany => "many-to-many",
     };
-    json!({ "card": card, "labels": m.labels, "on": m.on, "include": m.include })
+    json!({
+        "card": card,
+        "labels": m.labels,
+        "on": m.on,
+        "include": m.include,
+        "fillValues": { "lhs": m.fill_left, "rhs": m.fill_right },
+    })
 }
 
 fn selector_node(kind: &str, selector: &VectorSelector, range: Option<Duration>) -> Value {
@@ -97,6 +103,9 @@ fn selector_node(kind: &str, selector: &VectorSelector, range: Option<Duration>)
     node["matchers"] = matchers.into();
     node["timestamp"] = timestamp;
     node["startOrEnd"] = start_or_end;
+    if let Some(extended) = selector.extended {
+        node[extended.as_str()] = true.into();
+    }
     node
 }
 

@@ -1,31 +1,51 @@
 //! Aggregations across series.
 
 use ahash::AHashMap;
-use weir_model::Labels;
+use weir_model::histogram::ResetHint;
 use weir_model::labels::METRIC_NAME;
+use weir_model::{FloatHistogram, Labels};
 
-use super::math::{self, Kahan, Mean};
-use super::table::{ABSENT, Series, Table, is_absent};
+use super::math::{self, HistMean, HistSum, Kahan, Mean};
+use super::notes::Operation;
+use super::table::{ABSENT, Cell, Hist, Series, Table, is_absent};
 use super::{Eval, Evaluator};
 use crate::ast::*;
-use crate::number::format_plain;
+use crate::number::{format_literal, format_plain};
 use crate::plan::Steps;
 use crate::result::QueryError;
 
 /// Series of equal grouping labels.
 struct Group {
     labels: Labels,
+    drop_name: bool,
     members: Vec<usize>,
 }
 
 impl Evaluator {
-    pub(super) fn aggregate(&self, agg: &Aggregate, steps: &Steps) -> Eval<Table> {
+    pub(super) fn aggregate(&self, agg: &Aggregate, span: Span, steps: &Steps) -> Eval<Table> {
         let table = self.vector(&agg.expr, steps)?;
         let groups = group(&table, agg);
         let number = || match &agg.param {
             Some(param) => self.scalar(param, steps),
             None => Ok(Vec::new()),
         };
+        let has_histograms = table.series.iter().any(|s| !s.histograms.is_empty());
+        let inner = agg.expr.span;
+        if has_histograms {
+            match agg.op {
+                AggregateOp::Sum | AggregateOp::Avg => return self.add_up(&table, groups, agg.op, inner, steps),
+                AggregateOp::Count | AggregateOp::Group => {
+                    // Only that there is a value matters.
+                    let mut table = table;
+                    table.map_cells(|_, _| Some(Cell::Float(1.0)));
+                    let count = agg.op == AggregateOp::Count;
+                    return self.fold(&table, groups, steps, 0.0, |n, _| *n += 1.0, |n| if count { *n } else { 1.0 });
+                }
+                AggregateOp::Limitk | AggregateOp::LimitRatio | AggregateOp::CountValues => {}
+                AggregateOp::Topk | AggregateOp::Bottomk => self.note_ignored(&table, agg.op, span),
+                _ => self.note_ignored(&table, agg.op, inner),
+            }
+        }
         match agg.op {
             AggregateOp::Sum => self.fold(&table, groups, steps, Kahan::default(), Kahan::add, |k| k.total()),
             AggregateOp::Avg => self.fold(&table, groups, steps, Mean::default(), Mean::add, |m| m.value()),
@@ -55,14 +75,109 @@ impl Evaluator {
             AggregateOp::Topk => self.select(table, groups, &number()?, steps, Pick::Highest),
             AggregateOp::Bottomk => self.select(table, groups, &number()?, steps, Pick::Lowest),
             AggregateOp::Limitk => self.select(table, groups, &number()?, steps, Pick::First),
+            AggregateOp::LimitRatio => self.limit_ratio(table, agg, &number()?),
             AggregateOp::CountValues => {
                 let label = match &agg.param {
                     Some(param) => self.string(param, steps)?,
                     None => String::new(),
                 };
-                self.count_values(&table, groups, &label, steps)
+                self.count_values(&table, agg, &label, steps)
             }
         }
+    }
+
+    fn note_ignored(&self, table: &Table, op: AggregateOp, span: Span) {
+        if table.series.iter().any(|s| s.histograms.iter().any(Option::is_some)) {
+            self.notes.borrow_mut().ignored_in_aggregation(op.as_str(), span);
+        }
+    }
+
+    /// `sum` and `avg` where some values are histograms: a group is all floats or all histograms at
+    /// a step, or nothing.
+    fn add_up(&self, table: &Table, groups: Vec<Group>, op: AggregateOp, span: Span, steps: &Steps) -> Eval<Table> {
+        let held = self.reserve(groups.len(), steps)?;
+        let mut series = Vec::with_capacity(groups.len());
+        for group in groups {
+            let mut column = Series::empty(group.labels, steps.n);
+            column.drop_name = group.drop_name;
+            for step in 0..steps.n {
+                self.tick()?;
+                let members = || group.members.iter().map(|m| &table.series[*m]);
+                let floats: Vec<f64> = members().map(|s| s.values[step]).filter(|v| !is_absent(*v)).collect();
+                let histograms: Vec<(&Hist, &Series)> =
+                    members().filter_map(|s| Some((s.histogram(step)?, s))).collect();
+                let cell = match (floats.is_empty(), histograms.is_empty()) {
+                    (true, true) => None,
+                    (false, false) => {
+                        self.notes.borrow_mut().mixed_in_aggregation(span);
+                        None
+                    }
+                    (false, true) if op == AggregateOp::Sum => {
+                        let mut sum = Kahan::default();
+                        floats.iter().for_each(|v| sum.add(*v));
+                        Some(Cell::Float(sum.total()))
+                    }
+                    (false, true) => {
+                        let mut mean = Mean::default();
+                        floats.iter().for_each(|v| mean.add(*v));
+                        Some(Cell::Float(mean.value()))
+                    }
+                    (true, false) => self.add_histograms(&histograms, op, span),
+                };
+                column.set(step, cell);
+            }
+            series.push(column);
+        }
+        Ok(Table { series, held })
+    }
+
+    fn add_histograms(&self, all: &[(&Hist, &Series)], op: AggregateOp, span: Span) -> Option<Cell> {
+        let (first, _) = all.first()?;
+        let (mut sum, mut mean) = (HistSum::new(first), HistMean::new(first));
+        for (h, series) in &all[1..] {
+            let added = if op == AggregateOp::Sum { sum.add(h) } else { mean.add(h) };
+            match added {
+                Ok(adjusted) if adjusted.bounds_differ => {
+                    self.notes.borrow_mut().bounds_differ(Operation::Aggregation, span);
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    self.notes.borrow_mut().mixed_schemas(series.labels.metric_name(), span);
+                    return None;
+                }
+            }
+        }
+        let hinted = |hint: ResetHint| all.iter().any(|(h, _)| h.hint == hint);
+        if hinted(ResetHint::Reset) && hinted(ResetHint::NotReset) {
+            self.notes.borrow_mut().hints_collide(Operation::Aggregation, span);
+        }
+        Some(if op == AggregateOp::Sum { sum.value() } else { mean.value() }.into())
+    }
+
+    /// Keeps the series whose hash falls into a part of all hashes, the same at every step.
+    fn limit_ratio(&self, mut table: Table, agg: &Aggregate, ratios: &[f64]) -> Eval<Table> {
+        let span = agg.param.as_ref().map_or(agg.expr.span, |p| p.span);
+        for ratio in ratios {
+            if ratio.is_nan() {
+                return Err(QueryError::Execution("Ratio value is NaN".to_owned()));
+            }
+            if ratio.abs() > 1.0 {
+                self.notes.borrow_mut().bad_ratio(*ratio, ratio.clamp(-1.0, 1.0), span);
+            }
+        }
+        for series in &mut table.series {
+            self.tick()?;
+            let place = series.labels.fingerprint() as f64 / u64::MAX as f64;
+            for (step, ratio) in ratios.iter().enumerate() {
+                let ratio = ratio.clamp(-1.0, 1.0);
+                let kept = if ratio >= 0.0 { place < ratio } else { place >= 1.0 + ratio };
+                if !kept {
+                    series.set(step, None);
+                }
+            }
+        }
+        table.series.retain(|s| !s.is_empty());
+        Ok(table)
     }
 
     /// Folds each group step by step, in the order of its members.
@@ -91,7 +206,7 @@ impl Evaluator {
                 }
             }
             let values = states.iter().map(|(state, any)| if *any { finish(state) } else { ABSENT }).collect();
-            series.push(Series { labels: group.labels, values });
+            series.push(Series { drop_name: group.drop_name, ..Series::floats(group.labels, values) });
         }
         Ok(Table { series, held })
     }
@@ -108,7 +223,7 @@ impl Evaluator {
                 values.extend(group.members.iter().map(|m| table.series[*m].values[step]).filter(|v| !is_absent(*v)));
                 *into = math::quantile(phi[step], &mut values).unwrap_or(ABSENT);
             }
-            series.push(Series { labels: group.labels, values: column });
+            series.push(Series { drop_name: group.drop_name, ..Series::floats(group.labels, column) });
         }
         Ok(Table { series, held })
     }
@@ -118,13 +233,21 @@ impl Evaluator {
         if k.iter().any(|k| k.is_nan()) {
             return Err(QueryError::Execution("Parameter value is NaN".to_owned()));
         }
+        if let Some(bad) = k.iter().find(|k| **k >= 9_223_372_036_854_775_808.0 || **k <= -9_223_372_036_854_775_808.0)
+        {
+            let text = format!("Scalar value {} overflows int64", format_literal(*bad));
+            return Err(QueryError::Execution(text));
+        }
+        if pick != Pick::First {
+            table.map_values(|v| v);
+        }
         let mut present: Vec<(f64, usize)> = Vec::new();
         for group in &groups {
             self.tick()?;
             for (step, k) in k.iter().enumerate() {
                 present.clear();
-                let values = group.members.iter().map(|m| (table.series[*m].values[step], *m));
-                present.extend(values.filter(|(v, _)| !is_absent(*v)));
+                let values = group.members.iter().filter(|m| table.series[**m].has(step));
+                present.extend(values.map(|m| (table.series[*m].values[step], *m)));
                 let k = if *k < 1.0 { 0 } else { *k as usize };
                 if k >= present.len() {
                     continue;
@@ -133,7 +256,7 @@ impl Evaluator {
                     present.select_nth_unstable_by(k - 1, |a, b| pick.order(a, b));
                 }
                 for (_, member) in &present[k..] {
-                    table.series[*member].values[step] = ABSENT;
+                    table.series[*member].set(step, None);
                 }
             }
         }
@@ -143,56 +266,91 @@ impl Evaluator {
         Ok(table)
     }
 
-    fn count_values(&self, table: &Table, groups: Vec<Group>, label: &str, steps: &Steps) -> Eval<Table> {
+    /// The value becomes a label before series are grouped, so that `by` may name it.
+    fn count_values(&self, table: &Table, agg: &Aggregate, label: &str, steps: &Steps) -> Eval<Table> {
         if label.is_empty() {
             return Err(QueryError::Execution("invalid label name \"\"".to_owned()));
         }
         let mut held = self.reserve(0, steps)?;
-        let mut series = Vec::new();
-        for group in groups {
-            // Bits, not values: NaN equals NaN here.
-            let mut by_value: AHashMap<u64, usize> = AHashMap::new();
-            for member in group.members {
-                self.tick()?;
-                for (step, value) in table.series[member].values.iter().enumerate().filter(|(_, v)| !is_absent(**v)) {
-                    let bits = if value.is_nan() { f64::NAN.to_bits() } else { value.to_bits() };
-                    let idx = match by_value.get(&bits) {
-                        Some(idx) => *idx,
-                        None => {
-                            let bytes = (steps.n * size_of::<f64>()) as u64;
-                            held.grow(bytes).map_err(|_| QueryError::TooManySamples)?;
-                            let labels = group.labels.with(label, &format_plain(*value));
-                            series.push(Series { labels, values: vec![ABSENT; steps.n] });
-                            by_value.insert(bits, series.len() - 1);
-                            series.len() - 1
+        let mut series: Vec<Series> = Vec::new();
+        let mut by_labels: AHashMap<Labels, usize> = AHashMap::new();
+        for member in &table.series {
+            self.tick()?;
+            // Most series keep their value from step to step.
+            let mut last: Option<(u64, usize)> = None;
+            for step in 0..steps.n {
+                let (bits, text) = match member.cell(step) {
+                    None => continue,
+                    Some(Cell::Float(v)) if last.is_some_and(|(bits, _)| bits == v.to_bits()) => (v.to_bits(), None),
+                    Some(Cell::Float(v)) => (v.to_bits(), Some(format_plain(v))),
+                    Some(Cell::Histogram(h)) => (f64::NAN.to_bits(), Some(go_histogram(&h))),
+                };
+                let idx = match (text, last) {
+                    (None, Some((_, idx))) => idx,
+                    (text, _) => {
+                        let text = text.unwrap_or_default();
+                        let labels = match agg.without {
+                            true => grouping(&member.labels.with(label, &text), agg),
+                            false => grouping(&member.labels, agg).with(label, &text),
+                        };
+                        match by_labels.get(&labels) {
+                            Some(idx) => *idx,
+                            None => {
+                                let bytes = (steps.n * size_of::<f64>()) as u64;
+                                held.grow(bytes).map_err(|_| QueryError::TooManySamples)?;
+                                series.push(Series::empty(labels.clone(), steps.n));
+                                by_labels.insert(labels, series.len() - 1);
+                                series.len() - 1
+                            }
                         }
-                    };
-                    let count: &mut f64 = &mut series[idx].values[step];
-                    *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
-                }
+                    }
+                };
+                last = Some((bits, idx));
+                let count: &mut f64 = &mut series[idx].values[step];
+                *count = if is_absent(*count) { 1.0 } else { *count + 1.0 };
             }
         }
-        Table { series, held }.merged()
+        Ok(Table { series, held })
+    }
+}
+
+/// As Prometheus prints a histogram in a label: `{count:5, sum:1, [-1,1]:2, (1,2]:3}`.
+fn go_histogram(h: &FloatHistogram) -> String {
+    let mut out = format!("{{count:{}, sum:{}", format_literal(h.count), format_literal(h.sum));
+    for bucket in h.buckets().into_iter().filter(|b| b.count != 0.0) {
+        let (open, close) =
+            (if bucket.lower_inclusive { '[' } else { '(' }, if bucket.upper_inclusive { ']' } else { ')' });
+        let (lower, upper) = (format_literal(bucket.lower), format_literal(bucket.upper));
+        out.push_str(&format!(", {open}{lower},{upper}{close}:{}", format_literal(bucket.count)));
+    }
+    out.push('}');
+    out
+}
+
+fn grouping(labels: &Labels, agg: &Aggregate) -> Labels {
+    let listed = |name: &str| agg.grouping.iter().any(|g| g == name);
+    if agg.without {
+        labels.filter(|name| name != METRIC_NAME && !listed(name))
+    } else if agg.grouping.is_empty() {
+        Labels::empty()
+    } else {
+        labels.filter(listed)
     }
 }
 
 fn group(table: &Table, agg: &Aggregate) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let mut by_labels: AHashMap<Labels, usize> = AHashMap::new();
-    let listed = |name: &str| agg.grouping.iter().any(|g| g == name);
     for (idx, series) in table.series.iter().enumerate() {
-        let labels = if agg.without {
-            series.labels.filter(|name| name != METRIC_NAME && !listed(name))
-        } else if agg.grouping.is_empty() {
-            Labels::empty()
-        } else {
-            series.labels.filter(listed)
-        };
+        let labels = grouping(&series.labels, agg);
         match by_labels.get(&labels) {
-            Some(group) => groups[*group].members.push(idx),
+            Some(group) => {
+                groups[*group].members.push(idx);
+                groups[*group].drop_name |= series.drop_name;
+            }
             None => {
                 by_labels.insert(labels.clone(), groups.len());
-                groups.push(Group { labels, members: vec![idx] });
+                groups.push(Group { labels, drop_name: series.drop_name, members: vec![idx] });
             }
         }
     }
@@ -248,6 +406,11 @@ struct Welford {
 impl Welford {
     fn add(&mut self, v: f64) {
         self.n += 1.0;
+        if self.n == 1.0 {
+            self.mean = v;
+            self.squares = if v.is_finite() { 0.0 } else { f64::NAN };
+            return;
+        }
         let delta = v - self.mean;
         self.mean += delta / self.n;
         self.squares += delta * (v - self.mean);

@@ -28,6 +28,7 @@ impl Evaluator {
             let mut value = String::new();
             captures.expand(&template, &mut value);
             series.labels = series.labels.with(&dst, &value);
+            series.drop_name &= dst != METRIC_NAME;
         }
         table.merged()
     }
@@ -45,6 +46,7 @@ impl Evaluator {
             self.tick()?;
             let value = sources.iter().map(|s| series.labels.value(s)).collect::<Vec<_>>().join(&separator);
             series.labels = series.labels.with(&dst, &value);
+            series.drop_name &= dst != METRIC_NAME;
         }
         table.merged()
     }

@@ -1,5 +1,9 @@
 //! Arithmetic: what Go's `math` and PromQL's operators do with each pair of numbers.
 
+use weir_model::FloatHistogram;
+pub(crate) use weir_model::histogram::Kahan;
+use weir_model::histogram::{Adjusted, IncompatibleSchemas};
+
 use crate::ast::BinaryOp;
 
 pub(crate) fn deg(v: f64) -> f64 {
@@ -70,30 +74,8 @@ pub(crate) fn apply(op: BinaryOp, a: f64, b: f64) -> f64 {
         BinaryOp::Le => flag(a <= b),
         // Set operators work on presence and never come here.
         BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => f64::NAN,
-    }
-}
-
-/// A sum that carries what rounding lost (Kahan-Babuška, as Neumaier improved it).
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Kahan {
-    pub sum: f64,
-    pub lost: f64,
-}
-
-impl Kahan {
-    pub fn add(&mut self, v: f64) {
-        let total = self.sum + v;
-        if total.is_infinite() {
-            self.lost = 0.0;
-        } else if self.sum.abs() >= v.abs() {
-            self.lost += (self.sum - total) + v;
-        } else {
-            self.lost += (v - total) + self.sum;
-        }
-        self.sum = total;
-    }
-    pub fn total(self) -> f64 {
-        self.sum + self.lost
+        // They cut histograms, and the evaluator refuses floats.
+        BinaryOp::TrimUpper | BinaryOp::TrimLower => f64::NAN,
     }
 }
 
@@ -132,6 +114,63 @@ impl Mean {
     }
 }
 
+/// A sum of histograms that carries what rounding lost.
+pub(crate) struct HistSum(FloatHistogram<Kahan>);
+
+impl HistSum {
+    pub fn new(first: &FloatHistogram) -> Self {
+        Self(first.convert())
+    }
+    pub fn add(&mut self, h: &FloatHistogram) -> Result<Adjusted, IncompatibleSchemas> {
+        self.0.add(h)
+    }
+    pub fn value(&self) -> FloatHistogram {
+        let mut out: FloatHistogram = self.0.convert();
+        out.compact();
+        out
+    }
+}
+
+/// A mean of histograms that survives sums beyond the largest float.
+pub(crate) struct HistMean {
+    sum: FloatHistogram<Kahan>,
+    n: f64,
+    incremental: bool,
+}
+
+impl HistMean {
+    pub fn new(first: &FloatHistogram) -> Self {
+        Self { sum: first.convert(), n: 1.0, incremental: false }
+    }
+
+    pub fn add(&mut self, h: &FloatHistogram) -> Result<Adjusted, IncompatibleSchemas> {
+        self.n += 1.0;
+        if !self.incremental {
+            let mut next = self.sum.clone();
+            let adjusted = next.add(h)?;
+            if !next.convert::<f64>().has_overflow() {
+                self.sum = next;
+                return Ok(adjusted);
+            }
+            self.incremental = true;
+            self.sum.scale(1.0 / (self.n - 1.0));
+        }
+        self.sum.scale((self.n - 1.0) / self.n);
+        let mut part = h.clone();
+        part.divide(self.n);
+        self.sum.add(&part)
+    }
+
+    pub fn value(&self) -> FloatHistogram {
+        let mut out: FloatHistogram = self.sum.convert();
+        if !self.incremental {
+            out.divide(self.n);
+        }
+        out.compact();
+        out
+    }
+}
+
 /// The φ-quantile of values in any order; `None` for none of them. Sorts in place, NaN first.
 pub(crate) fn quantile(phi: f64, values: &mut [f64]) -> Option<f64> {
     if values.is_empty() || phi.is_nan() {
@@ -162,15 +201,6 @@ mod tests {
     fn nan_wins_in_min_and_max() {
         assert!(max(f64::NAN, 1.0).is_nan() && min(1.0, f64::NAN).is_nan());
         assert_eq!((max(1.0, 2.0), min(1.0, 2.0)), (2.0, 1.0));
-    }
-
-    #[test]
-    fn kahan_keeps_the_small_one() {
-        let mut k = Kahan::default();
-        for v in [1.0, 1e100, 1.0, -1e100] {
-            k.add(v);
-        }
-        assert_eq!(k.total(), 2.0);
     }
 
     #[test]

@@ -4,28 +4,34 @@ mod aggregate;
 mod binary;
 mod call;
 pub(crate) mod date;
+mod extended;
 mod histogram;
+mod info;
 mod labels;
 mod load;
 pub(crate) mod math;
+pub(crate) mod native;
 mod notes;
 pub(crate) mod over_time;
 mod range;
 pub(crate) mod rate;
+mod rate_histogram;
 mod table;
 pub(crate) mod window;
 
 use std::cell::{Cell, RefCell};
 
 use weir_model::source::{ReadContext, SeriesData};
-use weir_model::{Budget, Labels, Reservation, Sample, Timestamp};
+use weir_model::{Budget, HistogramSample, Labels, Reservation, Sample, Timestamp};
 
 use crate::ast::*;
 use crate::engine::{Prepared, Settings};
 use crate::plan::{Steps, is_step_invariant};
 use crate::result::*;
+use load::{HistPoint, Loaded};
 use notes::Notes;
-use table::{ABSENT, Series, Table, is_absent};
+use table::{Cell as Datum, Series, Table, is_absent, without_metadata};
+use window::{Report, Window};
 
 #[cfg(test)]
 mod oracle_tests;
@@ -45,6 +51,7 @@ enum Val {
 pub(crate) fn run(prepared: Prepared) -> Eval<QueryResult> {
     let Prepared { expr, steps, instant, reads, settings, context } = prepared;
     let account = context.budget.child("query", settings.samples_max.saturating_mul(BYTES_PER_SAMPLE));
+    let settings_per_step = settings.stats_per_step;
     let evaluator = Evaluator {
         settings,
         context,
@@ -54,6 +61,9 @@ pub(crate) fn run(prepared: Prepared) -> Eval<QueryResult> {
         samples: Cell::new(0),
         peak_bytes: Cell::new(0),
         ticks: Cell::new(0),
+        per_step: RefCell::new(if settings_per_step { vec![0; steps.n] } else { Vec::new() }),
+        top: steps,
+        is_instant: instant,
     };
     let (evaluator, held) = evaluator.load(reads)?;
     let series = evaluator.loaded.iter().map(|l| l.len() as u64).sum();
@@ -63,8 +73,9 @@ pub(crate) fn run(prepared: Prepared) -> Eval<QueryResult> {
         samples_total: evaluator.samples.get(),
         samples_peak: evaluator.peak_bytes.get() / BYTES_PER_SAMPLE,
         series,
+        samples_per_step: evaluator.per_step.into_inner(),
     };
-    let Notes { warnings, infos } = evaluator.notes.into_inner();
+    let (warnings, infos) = evaluator.notes.into_inner().finish();
     Ok(QueryResult { value, warnings, infos, stats })
 }
 
@@ -76,11 +87,16 @@ struct Evaluator {
     /// What this query may hold; a child of the context's.
     account: Budget,
     /// Per fetch of the plan.
-    loaded: Vec<Vec<SeriesData>>,
+    loaded: Vec<Vec<Loaded>>,
     notes: RefCell<Notes>,
     samples: Cell<u64>,
     peak_bytes: Cell<u64>,
     ticks: Cell<u32>,
+    /// Samples seen at each step of the whole query, when asked for.
+    per_step: RefCell<Vec<u64>>,
+    /// Steps of the whole query.
+    top: Steps,
+    is_instant: bool,
 }
 
 impl Evaluator {
@@ -115,6 +131,15 @@ impl Evaluator {
         self.samples.set(self.samples.get() + n as u64);
     }
 
+    /// Counts samples of one step for the statistics; those of subqueries are in the total alone.
+    fn count_at(&self, idx: usize, steps: &Steps, n: usize) {
+        if *steps == self.top
+            && let Some(sum) = self.per_step.borrow_mut().get_mut(idx)
+        {
+            *sum += n as u64;
+        }
+    }
+
     // ---- the answer --------------------------------------------------------------------------
 
     fn instant_value(&self, expr: &Expr, steps: &Steps) -> Eval<Value> {
@@ -125,32 +150,64 @@ impl Evaluator {
         let table = match self.eval(expr, steps)? {
             Val::Scalar(values) => return Ok(Value::Scalar(Sample { at, value: values[0] })),
             Val::String(text) => return Ok(Value::String(at, text)),
-            Val::Vector(table) => table,
+            Val::Vector(table) => self.without_late_names(table)?,
         };
-        let present = table.series.into_iter().filter(|s| !is_absent(s.values[0]));
-        let mut vector: Vec<VectorSample> =
-            present.map(|s| VectorSample { labels: s.labels, at, value: s.values[0] }).collect();
+        let mut vector: Vec<VectorSample> = Vec::with_capacity(table.series.len());
+        for series in table.series {
+            let (value, histogram) = match series.cell(0) {
+                None => continue,
+                Some(Datum::Float(value)) => (value, None),
+                Some(Datum::Histogram(h)) => (f64::NAN, Some(h)),
+            };
+            vector.push(VectorSample { labels: series.labels, at, value, histogram });
+        }
         if !has_order(expr) {
             vector.sort_by(|a, b| a.labels.cmp(&b.labels));
         }
         Ok(Value::Vector(vector))
     }
 
+    /// Names go now where they were to go at the end.
+    fn without_late_names(&self, mut table: Table) -> Eval<Table> {
+        if table.series.iter().all(|s| !s.drop_name) {
+            return Ok(table);
+        }
+        for series in table.series.iter_mut().filter(|s| s.drop_name) {
+            series.labels = without_metadata(&series.labels);
+        }
+        table.series.retain(|s| !s.is_empty());
+        table.merged()
+    }
+
     /// The samples themselves, for an instant query of a range vector.
     fn raw_samples(&self, expr: &Expr, steps: &Steps) -> Eval<Value> {
         let input = self.range_input(expr, steps)?;
         let (start, end) = input.bounds(steps.start);
+        let (first, last) = input.reach((start, end));
         let mut matrix = Vec::new();
-        for (labels, samples) in &input.series {
-            let from = samples.partition_point(|s| s.at.0 <= start);
-            let to = samples.partition_point(|s| s.at.0 <= end);
-            if from < to {
-                self.count_samples(to - from);
-                matrix.push(SeriesData {
-                    labels: (**labels).clone(),
-                    samples: samples[from..to].to_vec(),
-                    ..SeriesData::default()
-                });
+        for series in &input.series {
+            let floats =
+                series.floats.partition_point(|s| s.at.0 <= first)..series.floats.partition_point(|s| s.at.0 <= last);
+            let points = &series.histograms;
+            let points = points.partition_point(|p| p.at.0 <= first)..points.partition_point(|p| p.at.0 <= last);
+            let (mut samples, points) = (series.floats[floats].to_vec(), &series.histograms[points]);
+            if let Some(extended) = input.extended {
+                if !points.is_empty() {
+                    let word = extended.as_str();
+                    return Err(QueryError::Execution(format!("{word} modifier is not supported with histograms")));
+                }
+                let report =
+                    Report { notes: &self.notes, labels: &series.labels, span: expr.span, args_span: expr.span };
+                let window = Window::bare(start, end, input.extended, &report);
+                samples = extended::with_edges(&samples, &window);
+            }
+            self.count_samples(samples.len() + points.len());
+            self.count_at(0, steps, samples.len() + points.len());
+            let stored = |p: &HistPoint| HistogramSample { at: p.at, histogram: p.h.to_stored().into() };
+            let histograms: Vec<_> = points.iter().map(stored).collect();
+            if !samples.is_empty() || !histograms.is_empty() {
+                let labels = if series.drop_name { without_metadata(&series.labels) } else { (*series.labels).clone() };
+                matrix.push(SeriesData { labels, samples, histograms });
             }
         }
         matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -160,7 +217,7 @@ impl Evaluator {
     fn matrix(&self, expr: &Expr, steps: &Steps) -> Eval<Value> {
         let sample = |(idx, value): (usize, f64)| Sample { at: Timestamp(steps.at(idx)), value };
         let table = match self.eval(expr, steps)? {
-            Val::Vector(table) => table,
+            Val::Vector(table) => self.without_late_names(table)?,
             Val::Scalar(values) => {
                 let samples = values.into_iter().enumerate().map(sample).collect();
                 return Ok(Value::Matrix(vec![SeriesData {
@@ -172,12 +229,18 @@ impl Evaluator {
             Val::String(_) => return Err(QueryError::Bad("a string has no range".to_owned())),
         };
         let mut matrix = Vec::with_capacity(table.series.len());
-        for Series { labels, values } in table.series {
+        for Series { labels, values, histograms, .. } in table.series {
             let n = values.iter().filter(|v| !is_absent(**v)).count();
-            if n > 0 {
-                let mut samples = Vec::with_capacity(n);
-                samples.extend(values.into_iter().enumerate().filter(|(_, v)| !is_absent(*v)).map(sample));
-                matrix.push(SeriesData { labels, samples, ..SeriesData::default() });
+            let mut samples = Vec::with_capacity(n);
+            samples.extend(values.into_iter().enumerate().filter(|(_, v)| !is_absent(*v)).map(sample));
+            let filled = histograms.iter().enumerate().filter_map(|(idx, h)| Some((idx, h.as_ref()?)));
+            let stored = |(idx, h): (usize, &table::Hist)| HistogramSample {
+                at: Timestamp(steps.at(idx)),
+                histogram: h.to_stored().into(),
+            };
+            let histograms: Vec<_> = filled.map(stored).collect();
+            if !samples.is_empty() || !histograms.is_empty() {
+                matrix.push(SeriesData { labels, samples, histograms });
             }
         }
         matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -196,12 +259,12 @@ impl Evaluator {
                 Ok(Val::Scalar(vec![*value; steps.n]))
             }
             ExprKind::String(text) => Ok(Val::String(text.clone())),
-            ExprKind::Vector(selector) => self.instant_vector(selector, steps).map(Val::Vector),
+            ExprKind::Vector(selector) => self.instant_vector(selector, expr.span, steps).map(Val::Vector),
             ExprKind::Paren(inner) => self.eval(inner, steps),
             ExprKind::Unary { negative, expr } => self.unary(*negative, expr, steps),
-            ExprKind::Call(call) => self.call(call, steps),
-            ExprKind::Aggregate(agg) => self.aggregate(agg, steps).map(Val::Vector),
-            ExprKind::Binary(binary) => self.binary(binary, steps),
+            ExprKind::Call(call) => self.call(call, expr.span, steps),
+            ExprKind::Aggregate(agg) => self.aggregate(agg, expr.span, steps).map(Val::Vector),
+            ExprKind::Binary(binary) => self.binary(binary, expr.span, steps),
             ExprKind::Matrix(..) | ExprKind::Subquery(_) => {
                 Err(QueryError::Bad("a range vector is only an argument of a function".to_owned()))
             }
@@ -218,7 +281,12 @@ impl Evaluator {
             Val::String(text) => Val::String(text),
             Val::Vector(table) => {
                 let held = self.reserve(table.series.len(), steps)?;
-                let repeat = |s: Series| Series { labels: s.labels, values: vec![s.values[0]; steps.n] };
+                let repeat = |s: Series| Series {
+                    labels: s.labels,
+                    drop_name: s.drop_name,
+                    values: vec![s.values[0]; steps.n],
+                    histograms: s.histograms.first().map_or_else(Vec::new, |h| vec![h.clone(); steps.n]),
+                };
                 Val::Vector(Table { series: table.series.into_iter().map(repeat).collect(), held })
             }
         })
@@ -252,39 +320,67 @@ impl Evaluator {
                 Ok(Val::Scalar(values))
             }
             Val::Vector(mut table) => {
-                table.map_values(|v| -v);
-                table.drop_names();
-                table.merged().map(Val::Vector)
+                table.map_cells(|_, cell| {
+                    Some(match cell {
+                        Datum::Float(v) => Datum::Float(-v),
+                        Datum::Histogram(h) => {
+                            let mut h = (*h).clone();
+                            h.scale(-1.0);
+                            h.into()
+                        }
+                    })
+                });
+                self.unnamed(table).map(Val::Vector)
             }
             Val::String(_) => Err(type_mismatch(expr, ValueType::Vector)),
         }
     }
 
+    /// The table without the metric's name, or with it marked to go.
+    fn unnamed(&self, mut table: Table) -> Eval<Table> {
+        table.drop_names(self.settings.late_names);
+        if self.settings.late_names { Ok(table) } else { table.merged() }
+    }
+
     /// The newest sample at each step that is no older than the lookback and no stale marker.
-    fn instant_vector(&self, selector: &VectorSelector, steps: &Steps) -> Eval<Table> {
+    fn instant_vector(&self, selector: &VectorSelector, span: Span, steps: &Steps) -> Eval<Table> {
+        let float = |s: &Sample| s.value;
+        let histogram = |p: &HistPoint| Datum::Histogram(p.h.clone());
+        if selector.extended == Some(Extended::Smoothed) {
+            return self.smoothed_vector(selector, span, steps);
+        }
+        self.columns(selector, steps, |data| self.latest(data, selector, steps, float, histogram))
+    }
+
+    /// A column for each series of a selector that has one.
+    fn columns(
+        &self,
+        selector: &VectorSelector,
+        steps: &Steps,
+        column: impl Fn(&Loaded) -> Option<Series>,
+    ) -> Eval<Table> {
         let loaded = &self.loaded[selector.slot];
         let held = self.reserve(loaded.len(), steps)?;
         let mut series = Vec::with_capacity(loaded.len());
         for data in loaded {
             self.tick()?;
-            let values = self.latest(&data.samples, selector, steps, |s| s.value);
-            if !values.is_empty() {
-                series.push(Series { labels: data.labels.clone(), values });
-            }
+            series.extend(column(data));
         }
         Ok(Table { series, held })
     }
 
-    /// A column of what `pick` makes of the newest sample; empty when no step has one.
+    /// A column of what `pick` makes of the newest sample; `None` when no step has one.
     fn latest(
         &self,
-        samples: &[Sample],
+        data: &Loaded,
         selector: &VectorSelector,
         steps: &Steps,
         pick: impl Fn(&Sample) -> f64,
-    ) -> Vec<f64> {
-        let mut values = Vec::new();
-        let mut after = 0;
+        pick_histogram: impl Fn(&HistPoint) -> Datum,
+    ) -> Option<Series> {
+        let (samples, points) = (&data.floats, &data.histograms);
+        let mut column: Option<Series> = None;
+        let (mut after, mut points_after) = (0, 0);
         let mut seen = 0;
         for (idx, step_at) in steps.iter().enumerate() {
             let at = selector_time(selector.at, step_at).saturating_sub(selector.offset_ms);
@@ -293,18 +389,41 @@ impl Evaluator {
             } else {
                 samples[after..].iter().take_while(|s| s.at.0 <= at).count()
             };
-            let Some(sample) = after.checked_sub(1).map(|last| &samples[last]) else { continue };
-            if sample.at.0 <= at.saturating_sub(self.settings.lookback_ms) || is_absent(sample.value) {
-                continue;
-            }
-            if values.is_empty() {
-                values = vec![ABSENT; steps.n];
-            }
-            values[idx] = pick(sample);
+            points_after += points[points_after..].iter().take_while(|p| p.at.0 <= at).count();
+            let oldest = at.saturating_sub(self.settings.lookback_ms);
+            let sample = after.checked_sub(1).map(|last| &samples[last]).filter(|s| s.at.0 > oldest);
+            let point = points_after.checked_sub(1).map(|last| &points[last]).filter(|p| p.at.0 > oldest);
+            let newer = |p: &&HistPoint| sample.is_none_or(|s| s.at < p.at);
+            let cell = match (sample, point.filter(newer)) {
+                (_, Some(point)) => pick_histogram(point),
+                (Some(sample), None) if !is_absent(sample.value) => Datum::Float(pick(sample)),
+                _ => continue,
+            };
+            column.get_or_insert_with(|| Series::empty(data.labels.clone(), steps.n)).set(idx, Some(cell));
             seen += 1;
+            self.count_at(idx, steps, 1);
         }
         self.count_samples(seen);
-        values
+        column
+    }
+
+    fn smoothed_vector(&self, selector: &VectorSelector, span: Span, steps: &Steps) -> Eval<Table> {
+        self.columns(selector, steps, |data| {
+            let floats = range::without_stale(&data.floats);
+            let report = Report { notes: &self.notes, labels: &data.labels, span, args_span: span };
+            let mut column: Option<Series> = None;
+            for (idx, step_at) in steps.iter().enumerate() {
+                let at = selector_time(selector.at, step_at).saturating_sub(selector.offset_ms);
+                let lookback = self.settings.lookback_ms;
+                let Some(cell) = extended::smoothed_at(&floats, &data.histograms, at, lookback, &report) else {
+                    continue;
+                };
+                column.get_or_insert_with(|| Series::empty(data.labels.clone(), steps.n)).set(idx, Some(cell));
+                self.count_at(idx, steps, 1);
+            }
+            self.count_samples(column.as_ref().map_or(0, |c| c.values.len()));
+            column
+        })
     }
 }
 

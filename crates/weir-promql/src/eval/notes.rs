@@ -2,15 +2,45 @@
 //! Wording follows Prometheus `util/annotations`.
 
 use crate::ast::Span;
+use crate::number::format_literal;
 use crate::parse::quote::go_string;
 
 /// Most notes of each kind that are kept: they name metrics, of which there may be many.
 const NOTES_MAX: usize = 100;
 
 #[derive(Default)]
-pub(super) struct Notes {
+pub(crate) struct Notes {
     pub warnings: Vec<String>,
     pub infos: Vec<String>,
+    forced: Vec<Forced>,
+}
+
+/// Counts of classic buckets that had to be raised, over all steps and series of one place.
+struct Forced {
+    text: String,
+    span: Span,
+    steps: (i64, i64),
+    buckets: (f64, f64),
+    difference: f64,
+    n: u64,
+}
+
+/// What is being done with histograms.
+#[derive(Clone, Copy)]
+pub(crate) enum Operation {
+    Addition,
+    Subtraction,
+    Aggregation,
+}
+
+impl Operation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Addition => "addition",
+            Self::Subtraction => "subtraction",
+            Self::Aggregation => "aggregation",
+        }
+    }
 }
 
 impl Notes {
@@ -29,9 +59,21 @@ impl Notes {
         }
     }
 
+    pub fn no_counter_type(&mut self, metric: &str, kind: &str, span: Span) {
+        if !metric.is_empty() && kind != "counter" && kind != "histogram" {
+            let text = "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got";
+            self.info(format!("{text} {}: {}", go_string(kind), go_string(metric)), span);
+        }
+    }
+
     pub fn bad_quantile(&mut self, phi: f64, span: Span) {
-        let phi = crate::number::format_literal(phi);
+        let phi = format_literal(phi);
         self.warn(format!("quantile value should be between 0 and 1, got {phi}"), span);
+    }
+
+    pub fn bad_ratio(&mut self, ratio: f64, capped: f64, span: Span) {
+        let (ratio, capped) = (format_literal(ratio), format_literal(capped));
+        self.warn(format!("ratio value should be between -1 and 1, got {ratio}, capping to {capped}"), span);
     }
 
     pub fn bad_bucket(&mut self, metric: &str, le: &str, span: Span) {
@@ -39,15 +81,107 @@ impl Notes {
         self.warn(with_metric(text, metric), span);
     }
 
-    pub fn forced_monotonic(&mut self, metric: &str, span: Span) {
+    /// `lowest` to `highest` are the bounds of the buckets that were raised, at step `at`.
+    pub fn forced_monotonic(&mut self, metric: &str, span: Span, at: i64, (lowest, highest): (f64, f64), by: f64) {
         let text = "input to histogram_quantile needed to be fixed for monotonicity (see \
                     https://prometheus.io/docs/prometheus/latest/querying/functions/#histogram_quantile)";
+        let text = with_metric(text.to_owned(), metric);
+        if let Some(known) = self.forced.iter_mut().find(|f| f.text == text && f.span == span) {
+            known.steps = (known.steps.0.min(at), known.steps.1.max(at));
+            known.buckets = (known.buckets.0.min(lowest), known.buckets.1.max(highest));
+            known.difference = known.difference.max(by);
+            known.n += 1;
+        } else if self.forced.len() < NOTES_MAX {
+            let (steps, buckets) = ((at, at), (lowest, highest));
+            self.forced.push(Forced { text, span, steps, buckets, difference: by, n: 1 });
+        }
+    }
+
+    /// Warnings and infos.
+    pub fn finish(mut self) -> (Vec<String>, Vec<String>) {
+        for Forced { text, span, steps, buckets, difference, n } in std::mem::take(&mut self.forced) {
+            let time = |ms: i64| weir_model::Timestamp(ms.div_euclid(1000) * 1000).rfc3339();
+            let (from, to) = (time(steps.0), time(steps.1));
+            let (low, high) = (format_literal(buckets.0), format_literal(buckets.1));
+            let difference = two_digits(difference);
+            self.info(
+                format!("{text}, from buckets {low} to {high}, with a max diff of {difference}, over {n} samples from {from} to {to}"),
+                span,
+            );
+        }
+        (self.warnings, self.infos)
+    }
+
+    // ---- native histograms -------------------------------------------------------------------
+
+    pub fn mixed_in_range(&mut self, metric: &str, span: Span) {
+        let text = "encountered a mix of histograms and floats for metric name";
+        self.warn(format!("{text} {}", go_string(metric)), span);
+    }
+    pub fn mixed_in_aggregation(&mut self, span: Span) {
+        self.warn("encountered a mix of histograms and floats for aggregation".to_owned(), span);
+    }
+    pub fn mixed_classic_native(&mut self, metric: &str, span: Span) {
+        self.warn(with_metric("vector contains a mix of classic and native histograms".to_owned(), metric), span);
+    }
+    pub fn not_counter(&mut self, metric: &str, span: Span) {
+        self.warn(format!("this native histogram metric is not a counter: {}", go_string(metric)), span);
+    }
+    pub fn not_gauge(&mut self, metric: &str, span: Span) {
+        self.warn(format!("this native histogram metric is not a gauge: {}", go_string(metric)), span);
+    }
+    pub fn mixed_schemas(&mut self, metric: &str, span: Span) {
+        let text = "vector contains a mix of histograms with exponential and custom buckets schemas for metric name";
+        self.warn(format!("{text} {}", go_string(metric)), span);
+    }
+    pub fn incompatible_layout(&mut self, operator: &str, span: Span) {
+        self.warn(format!("incompatible bucket layout encountered for binary operator {operator}"), span);
+    }
+    pub fn incompatible_types(&mut self, left: &str, operator: &str, right: &str, span: Span) {
+        let text = "incompatible sample types encountered for binary operator";
+        self.info(format!("{text} {}: {left} {operator} {right}", go_string(operator)), span);
+    }
+    pub fn ignored_in_aggregation(&mut self, aggregation: &str, span: Span) {
+        self.info(format!("ignored histogram in {aggregation} aggregation"), span);
+    }
+    pub fn histogram_ignored_in_range(&mut self, metric: &str, span: Span) {
+        let text = "ignored histograms in a range containing both floats and histograms for metric name";
+        self.info(format!("{text} {}", go_string(metric)), span);
+    }
+    pub fn quantile_nan_result(&mut self, metric: &str, span: Span) {
+        let text = "input to histogram_quantile has NaN observations, result is NaN";
         self.info(with_metric(text.to_owned(), metric), span);
+    }
+    pub fn quantile_nan_skew(&mut self, metric: &str, span: Span) {
+        let text = "input to histogram_quantile has NaN observations, result is skewed higher";
+        self.info(with_metric(text.to_owned(), metric), span);
+    }
+    pub fn fraction_nans(&mut self, metric: &str, span: Span) {
+        let text = "input to histogram_fraction has NaN observations, which are excluded from all fractions";
+        self.info(with_metric(text.to_owned(), metric), span);
+    }
+    pub fn hints_collide(&mut self, operation: Operation, span: Span) {
+        self.warn(format!("conflicting counter resets during histogram {}", operation.as_str()), span);
+    }
+    pub fn bounds_differ(&mut self, operation: Operation, span: Span) {
+        self.info(format!("mismatched custom buckets were reconciled during {}", operation.as_str()), span);
     }
 }
 
 fn with_metric(text: String, metric: &str) -> String {
     if metric.is_empty() { text } else { format!("{text} for metric name {}", go_string(metric)) }
+}
+
+/// Go's `%.2g`.
+fn two_digits(v: f64) -> String {
+    let rounded: f64 = format!("{v:.1e}").parse().unwrap_or(v);
+    if rounded != 0.0 && (rounded.abs() >= 100.0 || rounded.abs() < 1e-4) {
+        let text = format!("{rounded:e}");
+        let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, digits) = exponent.strip_prefix('-').map_or(('+', exponent), |digits| ('-', digits));
+        return format!("{mantissa}e{sign}{digits:0>2}");
+    }
+    format!("{rounded}")
 }
 
 fn add(notes: &mut Vec<String>, text: String) {

@@ -1,14 +1,25 @@
 //! Change over time: `rate` and its relatives, and linear regression.
 
+use super::extended;
 use super::math::Kahan;
+use super::rate_histogram::{extrapolated_histogram, instant_value};
 use super::window::{Window, WindowFn};
 
-pub(crate) const RATE: WindowFn =
-    WindowFn::new(|w| extrapolated(w, true, (w.end - w.start) as f64 / 1000.0)).of_counters();
-pub(crate) const INCREASE: WindowFn = WindowFn::new(|w| extrapolated(w, true, 1.0)).of_counters();
-pub(crate) const DELTA: WindowFn = WindowFn::new(|w| extrapolated(w, false, 1.0));
-pub(crate) const IRATE: WindowFn = WindowFn::new(irate).of_counters();
-pub(crate) const IDELTA: WindowFn = WindowFn::new(idelta);
+pub(crate) const RATE: WindowFn = WindowFn::new(|w| extrapolated(w, true, w.range_secs()))
+    .with_histograms(|w| extrapolated_histogram(w, true, w.range_secs()))
+    .with_extended(|w| extended::rate(w, true, w.range_secs()))
+    .of_counters()
+    .named_as_counter();
+pub(crate) const INCREASE: WindowFn = WindowFn::new(|w| extrapolated(w, true, 1.0))
+    .with_histograms(|w| extrapolated_histogram(w, true, 1.0))
+    .with_extended(|w| extended::rate(w, true, 1.0))
+    .of_counters()
+    .named_as_counter();
+pub(crate) const DELTA: WindowFn = WindowFn::new(|w| extrapolated(w, false, 1.0))
+    .with_histograms(|w| extrapolated_histogram(w, false, 1.0))
+    .with_extended(|w| extended::rate(w, false, 1.0));
+pub(crate) const IRATE: WindowFn = WindowFn::new(irate).with_histograms(|w| instant_value(w, true));
+pub(crate) const IDELTA: WindowFn = WindowFn::new(idelta).with_histograms(|w| instant_value(w, false));
 pub(crate) const DERIV: WindowFn = WindowFn::new(deriv);
 pub(crate) const PREDICT_LINEAR: WindowFn = WindowFn::new(predict_linear);
 
@@ -23,23 +34,39 @@ fn extrapolated(w: &Window<'_>, counter: bool, divisor: f64) -> Option<f64> {
     if counter {
         change = w.add_lost(change);
     }
+    let to_zero =
+        |sampled: f64| (counter && change > 0.0 && first.value >= 0.0).then(|| sampled * (first.value / change));
+    let span = Extent { first: first.at.0, last: last.at.0, n: w.samples.len() };
+    // The factor is divided first, as upstream does it: results agree to the last bit.
+    Some(change * (factor(w, &span, to_zero) / divisor))
+}
+
+/// Where the samples of a window begin and end, and how many there are.
+pub(super) struct Extent {
+    pub first: i64,
+    pub last: i64,
+    pub n: usize,
+}
+
+/// By how much a change between the samples is stretched to stand for the window. `to_zero`: how
+/// long before the first sample, given the seconds sampled, a counter was zero.
+pub(super) fn factor(w: &Window<'_>, at: &Extent, to_zero: impl Fn(f64) -> Option<f64>) -> f64 {
     let secs = |from: i64, to: i64| (to - from) as f64 / 1000.0;
-    let sampled = secs(first.at.0, last.at.0);
-    let spacing = sampled / (w.samples.len() - 1) as f64;
+    let sampled = secs(at.first, at.last);
+    let spacing = sampled / (at.n - 1) as f64;
     let threshold = spacing * 1.1;
-    let mut to_start = secs(w.start, first.at.0);
+    let mut to_start = secs(w.start, at.first);
     if to_start >= threshold {
         to_start = spacing / 2.0;
     }
-    if counter && change > 0.0 && first.value >= 0.0 {
-        to_start = to_start.min(sampled * (first.value / change));
+    if let Some(to_zero) = to_zero(sampled) {
+        to_start = to_start.min(to_zero);
     }
-    let mut to_end = secs(last.at.0, w.end);
+    let mut to_end = secs(at.last, w.end);
     if to_end >= threshold {
         to_end = spacing / 2.0;
     }
-    // The factor is divided first, as upstream does it: results agree to the last bit.
-    Some(change * ((sampled + to_start + to_end) / sampled / divisor))
+    if sampled == 0.0 { 1.0 } else { (sampled + to_start + to_end) / sampled }
 }
 
 fn irate(w: &Window<'_>) -> Option<f64> {
@@ -62,7 +89,7 @@ fn predict_linear(w: &Window<'_>) -> Option<f64> {
         return None;
     }
     let (slope, intercept) = regression(w, w.step_at);
-    Some(slope * w.param + intercept)
+    Some(slope * w.params[0] + intercept)
 }
 
 /// Slope per second and value at `zero_at`, by least squares.

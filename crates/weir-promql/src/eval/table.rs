@@ -1,7 +1,9 @@
 //! An instant vector over all steps: a column of values per series.
 
+use std::sync::Arc;
+
 use ahash::AHashMap;
-use weir_model::{Labels, Reservation, STALE_NAN_BITS, is_stale};
+use weir_model::{FloatHistogram, Labels, Reservation, STALE_NAN_BITS, is_stale};
 
 use super::Eval;
 use crate::result::QueryError;
@@ -14,10 +16,74 @@ pub(super) fn is_absent(value: f64) -> bool {
     is_stale(value)
 }
 
+pub(crate) type Hist = Arc<FloatHistogram>;
+
+/// A value of one series at one step.
+#[derive(Clone, Debug)]
+pub(crate) enum Cell {
+    Float(f64),
+    Histogram(Hist),
+}
+
+impl From<FloatHistogram> for Cell {
+    fn from(h: FloatHistogram) -> Self {
+        Self::Histogram(Arc::new(h))
+    }
+}
+
+#[derive(Clone)]
 pub(super) struct Series {
     pub labels: Labels,
-    /// One per step.
+    /// The metric's name (and what else describes the metric) goes at the end of the query.
+    pub drop_name: bool,
+    /// One per step; absent where `histograms` has something.
     pub values: Vec<f64>,
+    /// Empty, or one per step.
+    pub histograms: Vec<Option<Hist>>,
+}
+
+impl Series {
+    pub fn floats(labels: Labels, values: Vec<f64>) -> Self {
+        Self { labels, drop_name: false, values, histograms: Vec::new() }
+    }
+
+    pub fn empty(labels: Labels, n_steps: usize) -> Self {
+        Self::floats(labels, vec![ABSENT; n_steps])
+    }
+
+    pub fn histogram(&self, step: usize) -> Option<&Hist> {
+        self.histograms.get(step)?.as_ref()
+    }
+
+    pub fn has(&self, step: usize) -> bool {
+        !is_absent(self.values[step]) || self.histogram(step).is_some()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        (0..self.values.len()).all(|step| !self.has(step))
+    }
+
+    pub fn cell(&self, step: usize) -> Option<Cell> {
+        match self.histogram(step) {
+            Some(h) => Some(Cell::Histogram(h.clone())),
+            None => Some(self.values[step]).filter(|v| !is_absent(*v)).map(Cell::Float),
+        }
+    }
+
+    pub fn set(&mut self, step: usize, cell: Option<Cell>) {
+        let (value, histogram) = match cell {
+            None => (ABSENT, None),
+            Some(Cell::Float(value)) => (value, None),
+            Some(Cell::Histogram(h)) => (ABSENT, Some(h)),
+        };
+        self.values[step] = value;
+        if histogram.is_some() && self.histograms.is_empty() {
+            self.histograms = vec![None; self.values.len()];
+        }
+        if let Some(slot) = self.histograms.get_mut(step) {
+            *slot = histogram;
+        }
+    }
 }
 
 /// Between nodes no two series have equal labels.
@@ -28,18 +94,22 @@ pub(super) struct Table {
 }
 
 impl Table {
-    /// Applies `f` to every value that is present.
+    /// Applies `f` to every float; histograms go.
     pub fn map_values(&mut self, f: impl Fn(f64) -> f64) {
-        for value in self.series.iter_mut().flat_map(|s| &mut s.values) {
-            if !is_absent(*value) {
-                *value = f(*value);
+        for series in &mut self.series {
+            series.histograms = Vec::new();
+            for value in &mut series.values {
+                if !is_absent(*value) {
+                    *value = f(*value);
+                }
             }
         }
     }
 
-    /// Calls `f` with the step's index and the value; `None` takes the value away.
+    /// Calls `f` with the step's index and the float; `None` takes the value away. Histograms go.
     pub fn map_steps(&mut self, f: impl Fn(usize, f64) -> Option<f64>) {
         for series in &mut self.series {
+            series.histograms = Vec::new();
             for (idx, value) in series.values.iter_mut().enumerate() {
                 if !is_absent(*value) {
                     *value = f(idx, *value).unwrap_or(ABSENT);
@@ -48,9 +118,25 @@ impl Table {
         }
     }
 
-    pub fn drop_names(&mut self) {
+    /// Calls `f` for every value of either kind.
+    pub fn map_cells(&mut self, mut f: impl FnMut(usize, Cell) -> Option<Cell>) {
         for series in &mut self.series {
-            series.labels = series.labels.without_name();
+            for step in 0..series.values.len() {
+                if let Some(cell) = series.cell(step) {
+                    series.set(step, f(step, cell));
+                }
+            }
+        }
+    }
+
+    /// Takes the names off, at once or (`late`) at the end of the query.
+    pub fn drop_names(&mut self, late: bool) {
+        for series in &mut self.series {
+            if late {
+                series.drop_name = true;
+            } else {
+                series.labels = without_metadata(&series.labels);
+            }
         }
     }
 
@@ -74,15 +160,15 @@ impl Table {
                 merged.push(series);
                 continue;
             };
-            for (into, value) in merged[idx].values.iter_mut().zip(series.values) {
-                if is_absent(value) {
-                    continue;
-                }
-                if !is_absent(*into) {
+            let into = &mut merged[idx];
+            for step in 0..series.values.len() {
+                let Some(cell) = series.cell(step) else { continue };
+                if into.has(step) {
                     return Err(duplicate());
                 }
-                *into = value;
+                into.set(step, Some(cell));
             }
+            into.drop_name |= series.drop_name;
         }
         let columns = n_before - merged.len();
         let steps = merged.first().map_or(0, |s| s.values.len());
@@ -90,4 +176,14 @@ impl Table {
         self.series = merged;
         Ok(self)
     }
+}
+
+/// Labels that say what the metric is, and no longer hold once something was computed from it.
+const METADATA_LABELS: [&str; 3] = ["__name__", "__type__", "__unit__"];
+
+pub(super) fn without_metadata(labels: &Labels) -> Labels {
+    if METADATA_LABELS.iter().all(|name| labels.get(name).is_none()) {
+        return labels.clone();
+    }
+    labels.filter(|name| !METADATA_LABELS.contains(&name))
 }

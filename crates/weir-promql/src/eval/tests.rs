@@ -158,7 +158,7 @@ info{l="y",version="8"} 1
         (
             "a + on () b",
             "error: found duplicate series for the match group {} on the right hand-side of the operation: \
-             [{__name__=\"b\", l=\"z\"}, {__name__=\"b\", l=\"x\"}];many-to-many matching not allowed: matching \
+             [{__name__=\"b\", l=\"x\"}, {__name__=\"b\", l=\"z\"}];many-to-many matching not allowed: matching \
              labels must be unique on one side",
         ),
         (

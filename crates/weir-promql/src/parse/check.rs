@@ -80,10 +80,26 @@ fn check_call(call: &mut Call, span: Span) -> Result<(), ParseError> {
         return fail(span, format!("expected at most {} argument(s) in call to {name}, got {got}", required + extra));
     }
     let context = format!("call to function {name}");
+    if function.name == "info" && got > 1 {
+        return check_info(call, &context);
+    }
     for (idx, arg) in call.args.iter_mut().enumerate() {
         expect(arg, function.args[idx.min(declared - 1)], &context)?;
     }
     Ok(())
+}
+
+/// The second argument of `info()` is a selector of labels, which may accept every series.
+fn check_info(call: &mut Call, context: &str) -> Result<(), ParseError> {
+    expect(&mut call.args[0], ValueType::Vector, context)?;
+    let arg = &call.args[1];
+    match &arg.unparen().kind {
+        ExprKind::Vector(selector) if selector.name.is_some() => {
+            fail(arg.span, "expected label selectors only, got vector selector instead")
+        }
+        ExprKind::Vector(_) => Ok(()),
+        _ => fail(arg.span, "expected label selectors only"),
+    }
 }
 
 fn check_binary(binary: &mut Binary, span: Span) -> Result<(), ParseError> {
@@ -98,10 +114,15 @@ fn check_binary(binary: &mut Binary, span: Span) -> Result<(), ParseError> {
     let has_scalar = left == ValueType::Scalar || right == ValueType::Scalar;
     if let Some(matching) = &binary.matching {
         if has_scalar {
+            if matching.fill_left.is_some() || matching.fill_right.is_some() {
+                return fail(span, "filling in missing series only allowed between instant vectors");
+            }
             if !matching.labels.is_empty() {
                 return fail(span, "vector matching only allowed between instant vectors");
             }
             binary.matching = None;
+        } else if binary.op.is_set() && (matching.fill_left.is_some() || matching.fill_right.is_some()) {
+            return fail(span, "filling in missing series not allowed for set operators");
         } else if binary.op.is_set() && matching.card != Cardinality::ManyToMany {
             return fail(span, format!("no grouping allowed for {} operation", go_string(binary.op.as_str())));
         }

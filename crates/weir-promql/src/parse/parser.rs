@@ -14,7 +14,21 @@ use crate::function;
 type Parsed<T> = Result<T, ParseError>;
 
 /// Words with a meaning of their own outside braces; they may still name a metric or a label.
-const KEYWORDS: [&str; 8] = ["offset", "by", "without", "on", "ignoring", "group_left", "group_right", "bool"];
+const KEYWORDS: [&str; 13] = [
+    "offset",
+    "by",
+    "without",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+    "bool",
+    "fill",
+    "fill_left",
+    "fill_right",
+    "anchored",
+    "smoothed",
+];
 
 pub(super) struct Parser<'a> {
     text: &'a str,
@@ -191,6 +205,8 @@ impl<'a> Parser<'a> {
                 "<" => BinaryOp::Lt,
                 ">=" => BinaryOp::Ge,
                 "<=" => BinaryOp::Le,
+                "</" => BinaryOp::TrimUpper,
+                ">/" => BinaryOp::TrimLower,
                 _ => return None,
             }),
             Tok::Ident => match self.word()?.as_str() {
@@ -206,25 +222,73 @@ impl<'a> Parser<'a> {
 
     fn modifiers(&mut self, op: BinaryOp) -> Parsed<(bool, VectorMatching)> {
         let card = if op.is_set() { Cardinality::ManyToMany } else { Cardinality::OneToOne };
-        let mut matching = VectorMatching { card, labels: Vec::new(), on: false, include: Vec::new() };
-        let return_bool = self.take_word("bool");
-        match self.word().as_deref() {
-            Some("on") => matching.on = true,
-            Some("ignoring") => {}
-            _ => return Ok((return_bool, matching)),
-        }
-        self.advance();
-        matching.labels = self.grouping_labels()?;
-        matching.card = match self.word().as_deref() {
-            Some("group_left") => Cardinality::ManyToOne,
-            Some("group_right") => Cardinality::OneToMany,
-            _ => return Ok((return_bool, matching)),
+        let mut matching = VectorMatching {
+            card,
+            labels: Vec::new(),
+            on: false,
+            include: Vec::new(),
+            fill_left: None,
+            fill_right: None,
         };
-        self.advance();
-        if self.at_op("(") {
-            matching.include = self.grouping_labels()?;
+        let return_bool = self.take_word("bool");
+        let is_on = match self.word().as_deref() {
+            Some("on") => Some(true),
+            Some("ignoring") => Some(false),
+            _ => None,
+        };
+        if let Some(on) = is_on {
+            matching.on = on;
+            self.advance();
+            matching.labels = self.grouping_labels()?;
+            let side = match self.word().as_deref() {
+                Some("group_left") => Some(Cardinality::ManyToOne),
+                Some("group_right") => Some(Cardinality::OneToMany),
+                _ => None,
+            };
+            if let Some(side) = side {
+                matching.card = side;
+                self.advance();
+                if self.at_op("(") {
+                    matching.include = self.grouping_labels()?;
+                }
+            }
         }
+        self.fills(&mut matching)?;
         Ok((return_bool, matching))
+    }
+
+    /// `fill (1)`, or `fill_left (1)` and `fill_right (2)` in any order.
+    fn fills(&mut self, matching: &mut VectorMatching) -> Parsed<()> {
+        while *self.peek_second() == Tok::Op("(") {
+            let (left, right) = match self.word().as_deref() {
+                Some("fill") => (true, true),
+                Some("fill_left") => (true, false),
+                Some("fill_right") => (false, true),
+                _ => return Ok(()),
+            };
+            if (left && matching.fill_left.is_some()) || (right && matching.fill_right.is_some()) {
+                return Err(self.unexpected("", ""));
+            }
+            self.advance();
+            self.advance();
+            let negative = self.at_op("-");
+            if negative || self.at_op("+") {
+                self.advance();
+            }
+            let value = match self.peek().tok {
+                Tok::Number(value) => value,
+                Tok::Duration(ms) => ms as f64 / 1000.0,
+                _ => return Err(self.unexpected("fill modifier", "number")),
+            };
+            self.advance();
+            if !self.take_op(")") {
+                return Err(self.unexpected("fill modifier", "\")\""));
+            }
+            let value = Some(if negative { -value } else { value });
+            matching.fill_left = if left { value } else { matching.fill_left };
+            matching.fill_right = if right { value } else { matching.fill_right };
+        }
+        Ok(())
     }
 
     /// What has the operator's own position in its message.
@@ -272,6 +336,8 @@ impl<'a> Parser<'a> {
                 expr = self.at_modifier(expr)?;
             } else if self.word().as_deref() == Some("offset") {
                 expr = self.offset_modifier(expr)?;
+            } else if let Some(extended) = self.extended_word() {
+                expr = self.extended_modifier(expr, extended)?;
             } else {
                 return Ok(expr);
             }
@@ -443,7 +509,7 @@ impl<'a> Parser<'a> {
             }
             matchers.push(Matcher::equal(METRIC_NAME, name.clone()));
         }
-        self.node(ExprKind::Vector(VectorSelector { name, matchers, offset_ms: 0, at: None, slot: 0 }), start)
+        self.node(ExprKind::Vector(VectorSelector { name, matchers, ..VectorSelector::default() }), start)
     }
 
     fn label_matchers(&mut self) -> Parsed<Vec<Matcher>> {
@@ -494,17 +560,25 @@ impl<'a> Parser<'a> {
 
     fn brackets(&mut self, expr: Expr) -> Parsed<Expr> {
         let open = self.advance();
-        let range = self.duration("subquery or range selector")?;
-        let (start, kind_of_colon) = (expr.span.start, self.take_op(":"));
-        if kind_of_colon {
-            let step = if self.at_op("]") { None } else { Some(self.duration("subquery selector")?) };
+        let (range, range_expr) = self.positive_duration("subquery or range selector")?;
+        let start = expr.span.start;
+        if self.take_op(":") {
+            let (step, step_expr) = match self.at_op("]") {
+                true => (None, None),
+                false => {
+                    let (step, written) = self.positive_duration("subquery selector")?;
+                    (Some(step), written)
+                }
+            };
             self.close_bracket("subquery selector")?;
             let expr = Box::new(expr);
-            return self.node(ExprKind::Subquery(Subquery { expr, range, step, offset_ms: 0, at: None }), start);
+            let sub = Subquery { expr, range, step, offset_ms: 0, at: None, range_expr, step_expr, offset_expr: None };
+            return self.node(ExprKind::Subquery(sub), start);
         }
         self.close_bracket("subquery or range")?;
         let message = match expr.kind {
-            ExprKind::Vector(selector) if selector.at.is_none() && selector.offset_ms == 0 => {
+            ExprKind::Vector(mut selector) if selector.at.is_none() && !selector.has_offset() => {
+                selector.range_expr = range_expr;
                 return self.node(ExprKind::Matrix(selector, range), start);
             }
             ExprKind::Vector(selector) if selector.at.is_some() => "no @ modifiers allowed before range",
@@ -518,49 +592,183 @@ impl<'a> Parser<'a> {
         if self.take_op("]") { Ok(()) } else { Err(self.unexpected(context, "\"]\"")) }
     }
 
-    /// A positive duration; a bare number counts seconds.
-    fn duration(&mut self, context: &str) -> Parsed<Duration> {
+    // ---- durations ---------------------------------------------------------------------------
+
+    /// A positive duration, and how it was written where that was an expression. One that depends
+    /// on the query's times stands at a second until they are known.
+    fn positive_duration(&mut self, context: &str) -> Parsed<(Duration, Option<Box<DurationExpr>>)> {
         let token = self.peek().clone();
-        let ms = self.signed_duration_ms(context)?;
-        match u64::try_from(ms) {
-            Ok(ms) if ms > 0 => Ok(Duration::from_millis(ms)),
-            _ => Err(self.error(token.start, token.end, "duration must be greater than 0")),
+        let written = self.duration_expr(context, 0)?;
+        if let DurationExpr::Literal(secs, _) = written {
+            let ms = self.literal_ms(&token, secs)?;
+            return match u64::try_from(ms) {
+                Ok(ms) if ms > 0 => Ok((Duration::from_millis(ms), None)),
+                _ => Err(self.error(token.start, token.end, "duration must be greater than 0")),
+            };
+        }
+        Ok((Duration::from_secs(1), Some(Box::new(written))))
+    }
+
+    fn literal_ms(&self, token: &Token, secs: f64) -> Parsed<i64> {
+        if (secs * 1000.0).abs() < i64::MAX as f64 / 1e6 {
+            return Ok((secs * 1000.0).round() as i64);
+        }
+        Err(self.error(token.start, token.end, "duration out of range"))
+    }
+
+    fn duration_expr(&mut self, context: &str, min_precedence: u8) -> Parsed<DurationExpr> {
+        self.nesting += 1;
+        if self.nesting > Expr::MAX_DEPTH {
+            return Err(self.unexpected("", ""));
+        }
+        let mut lhs = self.duration_operand(context)?;
+        while let Some(op) = self.binary_op() {
+            let arithmetic = matches!(
+                op,
+                BinaryOp::Add | BinaryOp::Sub | BinaryOp::Mul | BinaryOp::Div | BinaryOp::Mod | BinaryOp::Pow
+            );
+            if !arithmetic || op.precedence() < min_precedence {
+                break;
+            }
+            let token = self.advance();
+            let right_min = if op == BinaryOp::Pow { op.precedence() } else { op.precedence() + 1 };
+            let rhs = self.duration_expr(context, right_min)?;
+            if let DurationExpr::Literal(0.0, _) = rhs {
+                match op {
+                    BinaryOp::Div => return Err(self.error(token.start, token.end, "division by zero")),
+                    BinaryOp::Mod => return Err(self.error(token.start, token.end, "modulo by zero")),
+                    _ => {}
+                }
+            }
+            lhs = DurationExpr::Binary(op, Box::new(lhs), Box::new(rhs));
+        }
+        self.nesting -= 1;
+        Ok(lhs)
+    }
+
+    fn duration_operand(&mut self, context: &str) -> Parsed<DurationExpr> {
+        let token = self.peek().clone();
+        match token.tok {
+            Tok::Number(secs) => {
+                self.advance();
+                self.literal_ms(&token, secs)?;
+                Ok(DurationExpr::Literal(secs, false))
+            }
+            Tok::Duration(ms) => {
+                self.advance();
+                Ok(DurationExpr::Literal(ms as f64 / 1000.0, true))
+            }
+            Tok::Op(sign @ ("-" | "+")) => {
+                self.advance();
+                let negative = sign == "-";
+                Ok(match self.duration_expr(context, BinaryOp::Mul.precedence() + 1)? {
+                    DurationExpr::Literal(secs, units) => {
+                        DurationExpr::Literal(if negative { -secs } else { secs }, units)
+                    }
+                    inner => DurationExpr::Unary { negative, expr: Box::new(inner) },
+                })
+            }
+            Tok::Op("(") => {
+                self.advance();
+                let inner = self.duration_expr(context, 0)?;
+                if !self.take_op(")") {
+                    return Err(self.unexpected(context, "\")\""));
+                }
+                Ok(DurationExpr::Paren(Box::new(inner)))
+            }
+            Tok::Ident => self.duration_call(context),
+            _ => Err(self.unexpected(context, "number, duration, step(), or range()")),
         }
     }
 
-    fn signed_duration_ms(&mut self, context: &str) -> Parsed<i64> {
+    fn duration_call(&mut self, context: &str) -> Parsed<DurationExpr> {
+        let word = self.word().unwrap_or_default();
+        if !matches!(word.as_str(), "step" | "range" | "min_of" | "max_of") {
+            return Err(self.unexpected(context, "number, duration, step(), or range()"));
+        }
+        self.advance();
+        if !self.take_op("(") {
+            return Err(self.unexpected(context, "\"(\""));
+        }
+        let expr = match word.as_str() {
+            "step" => DurationExpr::Step,
+            "range" => DurationExpr::Range,
+            _ => {
+                let a = Box::new(self.duration_expr(context, 0)?);
+                if !self.take_op(",") {
+                    return Err(self.unexpected(context, "\",\""));
+                }
+                let b = Box::new(self.duration_expr(context, 0)?);
+                if word == "min_of" { DurationExpr::MinOf(a, b) } else { DurationExpr::MaxOf(a, b) }
+            }
+        };
+        if !self.take_op(")") {
+            return Err(self.unexpected(context, "\")\""));
+        }
+        Ok(expr)
+    }
+
+    /// After `offset` an operator ends the duration, unless it stands in parentheses.
+    fn offset_duration(&mut self) -> Parsed<(i64, Option<Box<DurationExpr>>)> {
+        let token = self.peek().clone();
         let negative = self.at_op("-");
         if negative || self.at_op("+") {
             self.advance();
         }
-        let token = self.peek().clone();
-        let ms = match token.tok {
-            Tok::Duration(ms) => ms,
-            Tok::Number(secs) if (secs * 1000.0).abs() < i64::MAX as f64 => (secs * 1000.0).round() as i64,
-            Tok::Number(_) => return Err(self.error(token.start, token.end, "duration out of range")),
-            _ => return Err(self.unexpected(context, "number or duration")),
-        };
+        let signed = !matches!(token.tok, Tok::Op("-" | "+"));
+        let written = self.duration_operand("offset")?;
+        Ok(match written {
+            DurationExpr::Literal(secs, _) => (self.literal_ms(&token, if negative { -secs } else { secs })?, None),
+            written if signed => (0, Some(Box::new(written))),
+            written => (0, Some(Box::new(DurationExpr::Unary { negative, expr: Box::new(written) }))),
+        })
+    }
+
+    fn extended_word(&self) -> Option<Extended> {
+        match self.word()?.as_str() {
+            "anchored" => Some(Extended::Anchored),
+            "smoothed" => Some(Extended::Smoothed),
+            _ => None,
+        }
+    }
+
+    fn extended_modifier(&mut self, mut expr: Expr, extended: Extended) -> Parsed<Expr> {
         self.advance();
-        Ok(if negative { -ms } else { ms })
+        let (span, word) = (expr.span, extended.as_str());
+        let selector = match &mut expr.kind {
+            ExprKind::Vector(selector) | ExprKind::Matrix(selector, _) => selector,
+            ExprKind::Subquery(_) => {
+                return Err(self.error_at(span, format!("{word} modifier is not supported for subqueries")));
+            }
+            _ => return Err(self.error_at(span, format!("{word} modifier not implemented"))),
+        };
+        if selector.extended.is_some_and(|known| known != extended) {
+            return Err(self.error_at(span, "anchored and smoothed modifiers cannot be used together"));
+        }
+        selector.extended = Some(extended);
+        expr.span.end = self.prev_end();
+        Ok(expr)
     }
 
     fn offset_modifier(&mut self, mut expr: Expr) -> Parsed<Expr> {
         self.advance();
-        let ms = self.signed_duration_ms("offset")?;
+        let (ms, written) = self.offset_duration()?;
         let span = expr.span;
-        let offset = match &mut expr.kind {
-            ExprKind::Vector(selector) | ExprKind::Matrix(selector, _) => &mut selector.offset_ms,
-            ExprKind::Subquery(subquery) => &mut subquery.offset_ms,
+        let (offset, offset_expr) = match &mut expr.kind {
+            ExprKind::Vector(selector) | ExprKind::Matrix(selector, _) => {
+                (&mut selector.offset_ms, &mut selector.offset_expr)
+            }
+            ExprKind::Subquery(subquery) => (&mut subquery.offset_ms, &mut subquery.offset_expr),
             _ => {
                 let message = "offset modifier must be preceded by an instant vector selector or range vector \
                                selector or a subquery";
                 return Err(self.error_at(span, message));
             }
         };
-        if *offset != 0 {
+        if *offset != 0 || offset_expr.is_some() {
             return Err(self.error_at(span, "offset may not be set multiple times"));
         }
-        *offset = ms;
+        (*offset, *offset_expr) = (ms, written);
         expr.span.end = self.prev_end();
         Ok(expr)
     }

@@ -122,7 +122,10 @@ fn errors_say_where_and_what() {
         ("foo \"a\"", "1:5: parse error: unexpected string \"\\\"a\\\"\""),
         ("\"abc", "1:1: parse error: unterminated quoted string"),
         ("foo!bar", "1:4: parse error: unexpected character after '!': 'b'"),
-        ("x offset", "1:9: parse error: unexpected end of input in offset, expected number or duration"),
+        (
+            "x offset",
+            "1:9: parse error: unexpected end of input in offset, expected number, duration, step(), or range()",
+        ),
     ] {
         check(query, want);
     }
