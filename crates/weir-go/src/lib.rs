@@ -13,6 +13,7 @@ pub mod humanize;
 mod number;
 mod regex_syntax;
 pub mod template;
+pub mod time;
 
 pub use duration::{
     DurationError, format_go_duration, format_prometheus_duration, parse_go_duration, parse_prometheus_duration,

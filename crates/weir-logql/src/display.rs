@@ -150,9 +150,7 @@ impl Display for Grouping {
 
 impl Display for RangeAggregation {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.op.as_str())?;
-        self.grouping.iter().try_for_each(|g| g.fmt(f))?;
-        f.write_str("(")?;
+        write!(f, "{}(", self.op.as_str())?;
         self.param.iter().try_for_each(|p| write!(f, "{p}, "))?;
         write!(f, "{}", self.log)?;
         if let Some(unwrap) = &self.unwrap {
@@ -166,7 +164,8 @@ impl Display for RangeAggregation {
         if self.offset_nanos != 0 {
             write!(f, " offset {}", format_duration(self.offset_nanos))?;
         }
-        f.write_str(")")
+        f.write_str(")")?;
+        self.grouping.iter().try_for_each(|g| g.fmt(f))
     }
 }
 

@@ -65,7 +65,7 @@ fn queries_have_one_canonical_text() {
     );
     canonical(
         "quantile_over_time(0.99, {app=\"x\"} | json | unwrap duration(d) | __error__=\"\" [1m]) by (a)",
-        "quantile_over_time by (a)(0.99, {app=\"x\"} | json | unwrap duration(d) | __error__=\"\" [1m])",
+        "quantile_over_time(0.99, {app=\"x\"} | json | unwrap duration(d) | __error__=\"\" [1m]) by (a)",
     );
     canonical(
         "sum(rate({a=\"b\"}[1m])) by (x) / on (x) group_left (y) sum by (x, y) (rate({a=\"b\"}[1m])) > bool 2",

@@ -175,8 +175,8 @@ fn parsers_and_label_filters() {
     check_log(
         r#"{app="a"} | json | ms > 100 | keep ms"#,
         &[
+            // A line without the label is dropped, whatever else is wrong with it.
             r#"2 {} [ms=900] {"level":"error","ms":900,"msg":"timed out"}"#,
-            r#"4 {} [__error__=JSONParserErr] not json"#,
         ],
     );
     check_log(
@@ -364,10 +364,81 @@ fn vector_operations() {
 
 #[test]
 fn a_pipeline_error_fails_a_metric_query() {
-    let error = metric(&load(APP), r#"sum(count_over_time({app="a"} | json [10s]))"#, 6, 6, 0).unwrap_err();
+    let error = metric(&load(APP), r#"sum by (x) (count_over_time({app="a"} | json [10s]))"#, 6, 6, 0).unwrap_err();
     assert!(error.starts_with("pipeline error: 'JSONParserErr' for series: '{__error__=\"JSONParserErr\""), "{error}");
     let error = metric(&load(APP), r#"sum_over_time({app="b"} | logfmt | unwrap level [10s])"#, 6, 6, 0).unwrap_err();
     assert!(error.starts_with("pipeline error: 'SampleExtractionErr'"), "{error}");
+}
+
+#[test]
+fn errors_count_where_the_query_asks_for_them() {
+    // Nothing of the line is needed, so no parser runs and nothing fails.
+    check_metric(r#"sum(count_over_time({app="a"} | json [10s]))"#, "{} 2@2 3@4 3@6");
+    check_metric(
+        r#"sum by (__error__) (count_over_time({app="a"} | json [10s]))"#,
+        "{} 2@2 2@4 2@6\n{__error__=\"JSONParserErr\"} 1@4 1@6",
+    );
+    check_metric(r#"sum(count_over_time({app="a"} | json | __error__="JSONParserErr" [10s]))"#, "{} 1@4 1@6");
+    // A parser stops once it has all that is needed; the fault behind does not count.
+    let cut = load(r#"1|app=x||{"level":"info","rest":"#);
+    let by =
+        |name: &str| metric(&cut, &format!("sum by ({name}) (count_over_time({{app=\"x\"}} | json [10s]))"), 6, 6, 0);
+    assert_eq!(by("level").as_deref(), Ok("{level=\"info\"} 1@6"));
+    assert!(by("rest").unwrap_err().starts_with("pipeline error: 'JSONParserErr'"));
+}
+
+/// Corners of the pipeline; each answer was compared with Loki 3.7's own engine.
+#[test]
+fn corners_are_as_loki_has_them() {
+    let logs = load(concat!(
+        r#"1|app=x|k=meta|{"level":"a","level":"b","k":"p","app":"in","e":"","o":{"":"v"," ":"w"},"d":"1d"}"#,
+        "\n2|app=x|app=twice|level=a level=b k=c=d e= d=90s\n",
+    ));
+    let check = |query: &str, want: &[&str]| {
+        let got = log(&logs, &format!("{{app=\"x\"}} {query} | line_format \"-\""), 9, Direction::Forward);
+        assert_eq!(got.lines().collect::<Vec<_>>(), want, "{query}");
+    };
+    check(r#"|= "{" | json | drop d"#, &[r#"1 {app="x"} [k:meta app_extracted=in e= k_extracted=p level=a o=v] -"#]);
+    check(r#"|= "{" | drop app | json | keep app, app_extracted"#, &[r#"1 {} [app_extracted=in] -"#]);
+    check(r#"!= "{" | keep app_extracted"#, &[r#"2 {} [app_extracted:twice] -"#]);
+    check(r#"!= "{" | logfmt | keep level, k, e, d"#, &[r#"2 {} [d=90s level=a] -"#]);
+    check(r#"!= "{" | logfmt --keep-empty | keep level, e"#, &[r#"2 {} [e= level=a] -"#]);
+    check(r#"!= "{" | logfmt --strict | keep level, d"#, &[r#"2 {} [__error__=LogfmtParserErr level=a] -"#]);
+    check(r#"!= "{" | logfmt l="level", nope | keep l, nope"#, &[r#"2 {} [l=b nope=] -"#]);
+    check(r#"| json | d > 1s | keep d"#, &[r#"1 {} [__error__=LabelFilterErr d=1d] -"#]);
+    check(r#"!= "{" | logfmt | d > 1m | keep d"#, &[r#"2 {} [d=90s] -"#]);
+    check(r#"|= "{" | json z="o", y="zz", x="level" | keep x, y, z"#, &[r#"1 {} [x=a y= z={"":"v"," ":"w"}] -"#]);
+    check(r#"|= "{" | json | label_format l="{{.level}}", m="{{.l}}{{.level}}" | keep l, m"#, &[r#"1 {} [l=a m=a] -"#]);
+    check(r#"|= "{" | json | label_format level=level | keep level"#, &["1 {} [] -"]);
+    check(r#"|= "{" | unpack"#, &[r#"1 {app="x"} [k:meta] -"#]);
+    check(r#"!= "{" | json | drop __error__ | keep k"#, &["2 {} [] -"]);
+}
+
+#[test]
+fn dates_and_numbers_in_templates() {
+    let logs = load("500.5|app=x||line");
+    let check = |template: &str, want: &str| {
+        let got = log(&logs, &format!("{{app=\"x\"}} | line_format `{template}`"), 9, Direction::Forward);
+        assert_eq!(got.rsplit_once("] ").map_or("dropped", |(_, line)| line), want, "{template}");
+    };
+    check("{{__timestamp__}}", "1970-01-01 00:08:20.5 +0000 UTC");
+    check(r#"{{__timestamp__ | date "2006-01-02T15:04:05.000Z07:00"}}"#, "1970-01-01T00:08:20.500Z");
+    check("{{unixEpoch __timestamp__}} {{__timestamp__ | unixEpochMillis}}", "500 500500");
+    check(r#"{{toDate "2006-01-02" "2021-11-02" | date "Jan 2 2006"}}"#, "Nov 2 2021");
+    check(r#"{{toDateInZone "2006-01-02 15:04" "America/New_York" "2021-11-02 10:00" | unixEpoch}}"#, "1635861600");
+    check(
+        r#"{{unixToTime "19373"}} {{unixToTime "1673798889902" | date "15:04:05.000"}}"#,
+        "2023-01-16 00:00:00 +0000 UTC 16:08:09.902",
+    );
+    check(r#"{{now | date "2006"}}"#, "1970");
+    check(r#"{{b64enc "hi"}} {{b64dec "aGk="}} {{b64dec "%%"}}"#, "aGk= hi illegal base64 data at input byte 0");
+    check("{{addf 0.1 0.2}} {{divf 1 3}} {{mulf 1.1 1.1}} {{subf 5.5 1.1}}", "0.3 0.3333333333333333 1.21 4.4");
+    check(
+        r#"{{int "1.5"}} {{int "x"}} {{title "a x-y"}} {{substr 1 3 "hello"}} {{trunc -2 "hello"}}"#,
+        "1 0 A X-Y el lo",
+    );
+    check(r#"{{lower 5}}"#, "line");
+    check(r#"{{alignLeft 5 "hi"}}|{{alignLeft -1 "abc"}}|{{fromJson "no"}}"#, "hi   |abc|<no value>");
 }
 
 #[test]

@@ -91,7 +91,7 @@ where
     let cancel = Cancel::default();
     let _on_drop = cancel.on_drop();
     let context = ReadContext { budget: app.query_budget.clone(), cancel };
-    let work = open(Engine::default(), app.clone(), context).await?;
+    let work = open(Engine { now: app.clock.now_nanos(), ..Engine::default() }, app.clone(), context).await?;
     let joined = tokio::task::spawn_blocking(work).await;
     let result = joined.map_err(|_| ApiError(StatusCode::INTERNAL_SERVER_ERROR, "the query crashed".to_owned()))?;
     Ok(result?)

@@ -146,7 +146,7 @@ impl Session {
                     let Some(mut batch) = batch else { return Ok(()) };
                     tokio::time::sleep(self.delay).await;
                     loop {
-                        take(&subscriber.filter, &batch, &mut seen, &mut frame);
+                        take(&subscriber.filter, &batch, self.app.clock.now_nanos(), &mut seen, &mut frame);
                         match queue.try_recv() {
                             Ok(next) => batch = next,
                             Err(_) => break,
@@ -194,11 +194,12 @@ impl Session {
 fn take(
     filter: &TailFilter,
     (stream, entries): &(Labels, Vec<LogEntry>),
+    now: Nanos,
     seen: &mut HashSet<(Labels, Nanos, Arc<str>)>,
     frame: &mut Frame,
 ) {
     for entry in entries {
-        let Some((labels, result)) = filter.apply(stream, entry) else { continue };
+        let Some((labels, result)) = filter.apply(stream, entry, now) else { continue };
         // What the first frame showed already comes once more when it was committed meanwhile.
         if !seen.is_empty() && seen.remove(&(labels.clone(), result.at, result.line.clone())) {
             continue;

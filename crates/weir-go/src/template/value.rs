@@ -1,5 +1,6 @@
 //! The data that templates walk.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -18,6 +19,10 @@ pub trait Object: Send + Sync {
     }
     /// How it prints, unless as its view.
     fn print(&self) -> Option<String> {
+        None
+    }
+    /// Itself, for functions that work on one type of object.
+    fn as_any(&self) -> Option<&dyn Any> {
         None
     }
 }

@@ -21,6 +21,8 @@ fn arithmetic(op: BinaryOp, a: f64, b: f64) -> f64 {
         BinaryOp::Add => a + b,
         BinaryOp::Sub => a - b,
         BinaryOp::Mul => a * b,
+        // Not an infinity: so does Loki.
+        BinaryOp::Div | BinaryOp::Mod if b == 0.0 => f64::NAN,
         BinaryOp::Div => a / b,
         BinaryOp::Mod => a % b,
         BinaryOp::Pow => a.powf(b),
@@ -177,6 +179,11 @@ fn vectors(
         }
     }
     out.sort_by(|a, b| a.labels.cmp(&b.labels));
+    let clash = |a: &Series, b: &Series| a.values.iter().zip(&b.values).any(|(a, b)| a.is_some() && b.is_some());
+    if out.windows(2).any(|pair| pair[0].labels == pair[1].labels && clash(&pair[0], &pair[1])) {
+        let text = "multiple matches for labels: grouping labels must ensure unique matches";
+        return Err(QueryError::Execution(text.to_owned()));
+    }
     Ok(out)
 }
 

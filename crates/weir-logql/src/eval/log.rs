@@ -9,7 +9,6 @@ use weir_model::{Labels, LabelsBuilder, LogEntry, Nanos, Reservation, TenantId};
 
 use super::{LogEntryResult, LogParams, LogResult, LogStream, QueryError, Statistics};
 use crate::ast::{LogExpr, Stage};
-use crate::pipeline::row::{ERROR_DETAILS_LABEL, ERROR_LABEL};
 use crate::pipeline::{Needed, Origin, Row, Scratch, apply, predicates};
 
 /// A log query whose data is within reach.
@@ -18,6 +17,7 @@ pub struct OpenLogQuery {
     params: LogParams,
     cursor: Box<dyn LogCursor>,
     context: ReadContext,
+    now: Nanos,
 }
 
 impl OpenLogQuery {
@@ -27,6 +27,7 @@ impl OpenLogQuery {
         expr: LogExpr,
         params: LogParams,
         context: &ReadContext,
+        now: Nanos,
     ) -> Result<Self, QueryError> {
         let fragment = LogFragment {
             matchers: expr.matchers,
@@ -36,14 +37,13 @@ impl OpenLogQuery {
             predicates: predicates(&expr.stages),
         };
         let cursor = source.open(tenant, &fragment, context).await?;
-        Ok(Self { stages: expr.stages, params, cursor, context: context.clone() })
+        Ok(Self { stages: expr.stages, params, cursor, context: context.clone(), now })
     }
 
     pub fn run(mut self) -> Result<LogResult, QueryError> {
         let mut best = Best::new(self.params, self.context.budget.try_reserve(0)?);
         let mut statistics = Statistics::default();
-        let mut scratch = Scratch::default();
-        let needed = Needed::All;
+        let mut scratch = Scratch::new(self.now);
         let mut batch_no = 0_u64;
         while let Some(batch) = self.cursor.next(best.bound())? {
             self.context.cancel.check()?;
@@ -59,7 +59,7 @@ impl OpenLogQuery {
                 statistics.bytes += entry.line.len() as u64;
                 statistics.metadata_bytes += (entry.size_bytes() - entry.line.len()) as u64;
                 let mut row = Row::new(&batch.labels, entry, &mut scratch);
-                if apply(&self.stages, &needed, &mut row) {
+                if apply(&self.stages, Needed::ALL, &mut row) {
                     statistics.lines_passed += 1;
                     best.offer(&row, (batch_no, idx))?;
                 }
@@ -99,12 +99,7 @@ pub(crate) fn materialise(row: &Row<'_>) -> (Labels, LogEntryResult) {
         });
         stream.build()
     };
-    if let Some((error, details)) = row.error() {
-        parsed.push((ERROR_LABEL.into(), error.as_str().into()));
-        if !details.is_empty() {
-            parsed.push((ERROR_DETAILS_LABEL.into(), details.into()));
-        }
-    }
+    parsed.extend(row.error_labels().map(|(name, value)| (name.into(), value.into())));
     parsed.sort();
     metadata.sort();
     let unchanged = std::ptr::eq(row.line(), &*row.entry.line);
@@ -206,8 +201,13 @@ impl Best {
 }
 
 /// For the tail: one entry through a pipeline.
-pub(crate) fn through(stages: &[Stage], stream: &Labels, entry: &LogEntry) -> Option<(Labels, LogEntryResult)> {
-    let mut scratch = Scratch::default();
+pub(crate) fn through(
+    stages: &[Stage],
+    stream: &Labels,
+    entry: &LogEntry,
+    now: Nanos,
+) -> Option<(Labels, LogEntryResult)> {
+    let mut scratch = Scratch::new(now);
     let mut row = Row::new(stream, entry, &mut scratch);
-    apply(stages, &Needed::All, &mut row).then(|| materialise(&row))
+    apply(stages, Needed::ALL, &mut row).then(|| materialise(&row))
 }

@@ -5,7 +5,7 @@ use weir_model::{Labels, Nanos, TenantId};
 
 use super::range::{OpenRange, is_additive};
 use super::vector::{self, Series};
-use super::{MetricParams, MetricResult, MetricSeries, MetricValue, QueryError, Statistics, binary};
+use super::{Engine, MetricParams, MetricResult, MetricSeries, MetricValue, QueryError, Statistics, binary};
 use crate::ast::{BinaryOp, Grouping, Matching, MetricExpr, VectorOp};
 
 /// A metric query whose data is within reach.
@@ -34,6 +34,7 @@ struct Opener<'a> {
     tenant: &'a TenantId,
     params: MetricParams,
     context: &'a ReadContext,
+    now: Nanos,
 }
 
 impl Opener<'_> {
@@ -47,8 +48,16 @@ impl Opener<'_> {
                 MetricExpr::Literal(value) => Node::Scalar(value),
                 MetricExpr::Constant(value) => Node::Constant(value),
                 MetricExpr::Range(aggregation) => Node::Range(
-                    OpenRange::open(self.source, self.tenant, *aggregation, outer_sum, self.params, self.context)
-                        .await?,
+                    OpenRange::open(
+                        self.source,
+                        self.tenant,
+                        *aggregation,
+                        outer_sum,
+                        self.params,
+                        self.context,
+                        self.now,
+                    )
+                    .await?,
                 ),
                 MetricExpr::Vector { op, param, grouping, expr } => {
                     if op == VectorOp::ApproxTopk && !self.params.is_instant() {
@@ -82,10 +91,10 @@ impl OpenMetricQuery {
         expr: MetricExpr,
         params: MetricParams,
         context: &ReadContext,
-        series_max: usize,
+        engine: Engine,
     ) -> Result<Self, QueryError> {
-        let node = Opener { source, tenant, params, context }.open(expr, None).await?;
-        Ok(Self { node, params, series_max })
+        let node = Opener { source, tenant, params, context, now: engine.now }.open(expr, None).await?;
+        Ok(Self { node, params, series_max: engine.series_max })
     }
 
     pub fn run(self) -> Result<MetricResult, QueryError> {

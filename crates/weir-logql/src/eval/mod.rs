@@ -132,12 +132,14 @@ pub struct MetricResult {
 pub struct Engine {
     /// Most series in the answer of a metric query.
     pub series_max: usize,
+    /// When the query began: what `now` in a template gives.
+    pub now: Nanos,
 }
 
 impl Default for Engine {
     /// Loki's default, `max_query_series`.
     fn default() -> Self {
-        Self { series_max: 500 }
+        Self { series_max: 500, now: Nanos(0) }
     }
 }
 
@@ -150,7 +152,7 @@ impl Engine {
         params: LogParams,
         context: &ReadContext,
     ) -> Result<OpenLogQuery, QueryError> {
-        OpenLogQuery::open(source, tenant, expr, params, context).await
+        OpenLogQuery::open(source, tenant, expr, params, context, self.now).await
     }
 
     /// Opens and runs on the calling thread.
@@ -173,7 +175,7 @@ impl Engine {
         params: MetricParams,
         context: &ReadContext,
     ) -> Result<OpenMetricQuery, QueryError> {
-        OpenMetricQuery::open(source, tenant, expr, params, context, self.series_max).await
+        OpenMetricQuery::open(source, tenant, expr, params, context, *self).await
     }
 
     /// Opens and runs on the calling thread.

@@ -22,6 +22,7 @@ pub(super) struct OpenRange {
     grid: Grid,
     cursor: Box<dyn LogCursor>,
     context: ReadContext,
+    now: Nanos,
 }
 
 impl OpenRange {
@@ -33,6 +34,7 @@ impl OpenRange {
         outer: Option<&Grouping>,
         params: MetricParams,
         context: &ReadContext,
+        now: Nanos,
     ) -> Result<Self, QueryError> {
         let grid = Grid::new(params, aggregation.offset_nanos, aggregation.range_nanos);
         let (start, end) = grid.bounds();
@@ -49,7 +51,7 @@ impl OpenRange {
             op if is_additive(op) => aggregation.grouping.clone().or_else(|| outer.cloned()),
             _ => aggregation.grouping.clone(),
         };
-        Ok(Self { aggregation, grouping, grid, cursor, context: context.clone() })
+        Ok(Self { aggregation, grouping, grid, cursor, context: context.clone(), now })
     }
 
     pub(super) fn run(mut self, statistics: &mut Statistics) -> Result<Vec<Series>, QueryError> {
@@ -57,7 +59,7 @@ impl OpenRange {
             Some(Grouping { without: false, labels }) => {
                 Needed::of(&self.aggregation.log.stages, self.aggregation.unwrap.as_ref(), labels)
             }
-            _ => Needed::All,
+            _ => Needed::default(),
         };
         let unwrapped = self.aggregation.unwrap.as_ref().map(|u| u.label.clone());
         let keep_values = matches!(self.aggregation.op, RangeOp::QuantileOverTime | RangeOp::RateCounter);
@@ -72,7 +74,7 @@ impl OpenRange {
             memory: self.context.budget.try_reserve(0)?,
             owed_bytes: 0,
         };
-        let mut scratch = Scratch::default();
+        let mut scratch = Scratch::new(self.now);
         while let Some(batch) = self.cursor.next(None)? {
             self.context.cancel.check()?;
             self.take_batch(&batch, &needed, &mut scratch, &mut table, statistics)?;
@@ -111,15 +113,15 @@ impl OpenRange {
                     _ => 1.0,
                 },
             };
-            if let Some((error, _)) = row.error() {
+            if let Some(error) = row.fatal_error() {
                 return Err(QueryError::Pipeline { error: error.as_str(), labels: all_labels(&row).to_string() });
             }
             statistics.lines_passed += 1;
             let idx = match bare_series {
-                Some(idx) if row.is_bare() => idx,
+                Some(idx) if row.is_bare() && row.error().is_none() => idx,
                 _ => {
                     let idx = table.series_of(&row)?;
-                    if row.is_bare() {
+                    if row.is_bare() && row.error().is_none() {
                         bare_series = Some(idx);
                     }
                     idx
@@ -219,9 +221,8 @@ fn all_labels(row: &Row<'_>) -> Labels {
     row.for_each(|_, name, value| {
         builder.set(name, value);
     });
-    if let Some((error, details)) = row.error() {
-        builder.set("__error__", error.as_str());
-        builder.set("__error_details__", details);
+    for (name, value) in row.error_labels() {
+        builder.set(name, value);
     }
     builder.build()
 }

@@ -1,7 +1,7 @@
 //! A log query applied to entries as they are committed.
 
 use weir_model::matcher::all_match;
-use weir_model::{Labels, LogEntry};
+use weir_model::{Labels, LogEntry, Nanos};
 
 use super::LogEntryResult;
 use crate::ast::LogExpr;
@@ -22,7 +22,7 @@ impl TailFilter {
     }
     /// The entry as the query shows it, or `None` when the pipeline drops it. The stream must be
     /// one that [`TailFilter::selects`] accepted.
-    pub fn apply(&self, stream: &Labels, entry: &LogEntry) -> Option<(Labels, LogEntryResult)> {
-        super::log::through(&self.expr.stages, stream, entry)
+    pub fn apply(&self, stream: &Labels, entry: &LogEntry, now: Nanos) -> Option<(Labels, LogEntryResult)> {
+        super::log::through(&self.expr.stages, stream, entry, now)
     }
 }

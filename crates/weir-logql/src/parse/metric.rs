@@ -182,7 +182,6 @@ impl Parser<'_> {
     fn range_aggregation(&mut self, op: RangeOp) -> Result<MetricExpr, ParseError> {
         let at = self.offset();
         self.advance();
-        let mut grouping = self.grouping()?;
         self.expect_op("(")?;
         let mut param = None;
         if op == RangeOp::QuantileOverTime {
@@ -193,9 +192,7 @@ impl Parser<'_> {
         let mut log = self.ranged_log(&mut range)?;
         self.range_suffix(&mut range)?;
         self.expect_op(")")?;
-        if grouping.is_none() {
-            grouping = self.grouping()?;
-        }
+        let grouping = self.grouping()?;
         let Some(range_nanos) = range.nanos else {
             return Err(self.error_at(at, format!("syntax error: {} needs a range such as [5m]", op.as_str())));
         };

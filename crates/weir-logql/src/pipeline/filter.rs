@@ -1,13 +1,10 @@
 //! Line filters and label filters.
 
-use std::net::IpAddr;
-use std::str::FromStr;
-
 use weir_model::{MatchOp, Matcher};
 
 use super::row::{PipelineError, Row};
 use crate::ast::{LabelFilter, LineFilter, Needle};
-use crate::units::{parse_bytes, parse_duration};
+use crate::units::parse_bytes;
 
 pub(crate) fn line_passes(filter: &LineFilter, line: &str) -> bool {
     let hit = filter.needles.iter().any(|needle| match needle {
@@ -23,18 +20,22 @@ pub(crate) fn line_passes(filter: &LineFilter, line: &str) -> bool {
 /// an error, and the row stays.
 pub(crate) fn label_passes(filter: &LabelFilter, row: &mut Row<'_>) -> bool {
     match filter {
-        LabelFilter::And(a, b) => label_passes(a, row) && label_passes(b, row),
+        // Both sides are looked at: a value that cannot be read marks the row in any case.
+        LabelFilter::And(a, b) => label_passes(a, row) & label_passes(b, row),
         LabelFilter::Or(a, b) => label_passes(a, row) || label_passes(b, row),
         LabelFilter::Text(matcher) => text_passes(matcher, row),
         LabelFilter::Number { name, op, value } => {
-            quantity(row, name, |text| text.trim().parse::<f64>().ok(), |got| op.holds(got, *value))
+            quantity(row, name, |text| text.parse::<f64>().ok(), |got| op.holds(got, *value))
         }
-        LabelFilter::Duration { name, op, value } => {
-            quantity(row, name, |text| parse_duration(text).map(|d| d as f64), |got| op.holds(got, *value as f64))
-        }
+        LabelFilter::Duration { name, op, value } => quantity(
+            row,
+            name,
+            |text| weir_go::parse_go_duration(text).ok().map(|d| d as f64),
+            |got| op.holds(got, *value as f64),
+        ),
         LabelFilter::Bytes { name, op, value, .. } => quantity(row, name, parse_bytes, |got| op.holds(got, *value)),
         LabelFilter::Ip { name, negated, ip } => {
-            quantity(row, name, |text| IpAddr::from_str(text).ok(), |address| ip.contains(address) != *negated)
+            row.error().is_some() || row.get(name).is_some_and(|text| ip.matches_line(text) != *negated)
         }
     }
 }
@@ -52,15 +53,12 @@ fn text_passes(matcher: &Matcher, row: &Row<'_>) -> bool {
 }
 
 fn quantity<T>(row: &mut Row<'_>, name: &str, read: impl Fn(&str) -> Option<T>, holds: impl Fn(T) -> bool) -> bool {
-    if row.error().is_some() {
-        return true;
-    }
     let Some(text) = row.get(name) else { return false };
     match read(text) {
         Some(value) => holds(value),
         None => {
             let details = format!("cannot convert `{text}` of label {name}");
-            row.set_error(PipelineError::LabelFilter, details);
+            row.set_first_error(PipelineError::LabelFilter, &details);
             true
         }
     }

@@ -33,16 +33,43 @@ impl IpMatcher {
         address.is_ipv4() == self.first.is_ipv4() && self.first <= address && address <= self.last
     }
 
-    /// Whether any address written in the line is in the range.
+    /// Whether any address written in the text is in the range: the longest run of an address'
+    /// characters from where one may begin.
     pub fn matches_line(&self, line: &str) -> bool {
-        let is_part = |b: u8| b.is_ascii_hexdigit() || b == b'.' || b == b':';
-        line.as_bytes().split(|b| !is_part(*b)).any(|word| {
-            // A sentence's full stop or a `host:port` may cling to the address.
-            let Ok(word) = std::str::from_utf8(word) else { return false };
-            let word = word.trim_end_matches('.');
-            let candidates = [word, word.trim_end_matches(':'), word.rsplit_once(':').map_or(word, |(head, _)| head)];
-            candidates.iter().any(|w| w.len() >= 2 && IpAddr::from_str(w).is_ok_and(|ip| self.contains(ip)))
-        })
+        let bytes = line.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            let run = if begins_v4(&bytes[at..]) {
+                bytes[at..].iter().take_while(|b| b.is_ascii_digit() || **b == b'.').count()
+            } else if begins_v6(&bytes[at..]) {
+                bytes[at..].iter().take_while(|b| b.is_ascii_hexdigit() || matches!(b, b'.' | b':')).count()
+            } else {
+                0
+            };
+            // All of these bytes are ASCII. A sentence's full stop may cling to an address.
+            let word = line.get(at..at + run).unwrap_or("").trim_end_matches('.');
+            if run > 0 && IpAddr::from_str(word).is_ok_and(|ip| self.contains(ip)) {
+                return true;
+            }
+            at += run.max(1);
+        }
+        false
+    }
+}
+
+/// One to three digits and a point.
+fn begins_v4(bytes: &[u8]) -> bool {
+    let digits = bytes.iter().take(4).take_while(|b| b.is_ascii_digit()).count();
+    (1..=3).contains(&digits) && bytes.get(digits) == Some(&b'.')
+}
+
+/// `::`, or one to four hexadecimal digits and a colon.
+fn begins_v6(bytes: &[u8]) -> bool {
+    let digits = bytes.iter().take(5).take_while(|b| b.is_ascii_hexdigit()).count();
+    match digits {
+        0 => bytes.starts_with(b"::"),
+        1..=4 => bytes.get(digits) == Some(&b':'),
+        _ => false,
     }
 }
 
@@ -76,6 +103,8 @@ mod tests {
         check("10.0.0.1-10.0.0.9", "peer=10.0.0.5:8080.", true);
         check("10.0.0.1-10.0.0.9", "peer=10.0.0.10", false);
         check("192.168.0.1", "[192.168.0.1]", true);
+        check("10.1.2.3", "host:10.1.2.3:80 said", true);
+        check("10.0.0.5", "It was 10.0.0.5.", true);
         check("::1", "from ::1 x", true);
         check("2001:db8::/32", "2001:db8::42 -", true);
         check("0.0.0.0/0", "no address: 1.2.3", false);

@@ -17,13 +17,15 @@ pub type JsonPath = Vec<JsonStep>;
 pub enum JsonError {
     NotAnObject,
     Malformed,
+    /// The reader has seen enough; never handed out.
+    Enough,
 }
 
 impl JsonError {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotAnObject => "the line is not a JSON object",
-            Self::Malformed => "the line is not valid JSON",
+            Self::Malformed | Self::Enough => "the line is not valid JSON",
         }
     }
 }
@@ -85,12 +87,34 @@ pub fn parse_path(text: &str) -> Result<JsonPath, String> {
 /// Calls `found` with every scalar of the object: its flattened, sanitised name and its text.
 /// Arrays and nulls are left out. What was found before an error has been handed out.
 pub fn flatten(line: &str, mut found: impl FnMut(&str, &str)) -> Result<(), JsonError> {
+    flatten_while(line, |one| {
+        found(one.name, one.value);
+        true
+    })
+}
+
+/// A scalar of an object, and where it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Scalar<'a> {
+    /// Flattened and sanitised.
+    pub name: &'a str,
+    pub value: &'a str,
+    /// Keys of the objects around it, and its own.
+    pub parents: &'a [String],
+    pub key: &'a str,
+}
+
+/// As [`flatten`], until `found` says false; what follows is not read, valid or not.
+pub fn flatten_while(line: &str, mut found: impl FnMut(Scalar<'_>) -> bool) -> Result<(), JsonError> {
     let mut scanner = Scanner::new(line);
     if scanner.peek() != Some(b'{') {
         return Err(JsonError::NotAnObject);
     }
-    let mut name = String::new();
-    scanner.flatten_object(&mut name, &mut found, 0)
+    let (mut name, mut parents) = (String::new(), Vec::new());
+    match scanner.flatten_object(&mut name, &mut parents, &mut found) {
+        Err(JsonError::Enough) => Ok(()),
+        result => result,
+    }
 }
 
 /// The strings of the topmost object, names as they stand. Used by `unpack`.
@@ -106,36 +130,30 @@ pub fn top_level_strings<'a>(line: &'a str, mut found: impl FnMut(&str, Cow<'a, 
     })
 }
 
-/// The value at a path as text; `None` when absent or null.
-pub fn at_path<'a>(line: &'a str, path: &[JsonStep]) -> Result<Option<Cow<'a, str>>, JsonError> {
-    let mut scanner = Scanner::new(line);
-    if scanner.peek() != Some(b'{') {
-        return Err(JsonError::NotAnObject);
-    }
-    let mut value = scanner.value(0)?;
+/// The value at a path as text; `None` when absent, null, or behind a fault in the text.
+pub fn at_path<'a>(line: &'a str, path: &[JsonStep]) -> Option<Cow<'a, str>> {
+    let mut value = JsonValue::Nested(line);
     for step in path {
-        let JsonValue::Nested(text) = value else { return Ok(None) };
+        let JsonValue::Nested(text) = value else { return None };
         let mut scanner = Scanner::new(text);
         let mut hit = None;
-        match step {
-            JsonStep::Key(wanted) if text.starts_with('{') => scanner.object(0, |key, value, _| {
+        // What was found before a fault stands.
+        let _ = match (step, scanner.peek()?) {
+            (JsonStep::Key(wanted), b'{') => scanner.object(0, |key, value, _| {
                 if hit.is_none() && key == wanted {
                     hit = Some(value);
                 }
-            })?,
-            JsonStep::Index(wanted) if text.starts_with('[') => scanner.array(0, |idx, value| {
+            }),
+            (JsonStep::Index(wanted), b'[') => scanner.array(0, |idx, value| {
                 if idx == *wanted {
                     hit = Some(value);
                 }
-            })?,
-            _ => return Ok(None),
-        }
-        match hit {
-            Some(found) => value = found,
-            None => return Ok(None),
-        }
+            }),
+            _ => return None,
+        };
+        value = hit?;
     }
-    Ok(value.into_text())
+    value.into_text()
 }
 
 /// Appends a label name: `[^a-zA-Z0-9_]` becomes `_`, a leading digit gets `_` before it.
@@ -285,24 +303,31 @@ impl<'a> Scanner<'a> {
     fn flatten_object(
         &mut self,
         name: &mut String,
-        found: &mut dyn FnMut(&str, &str),
-        depth: usize,
+        parents: &mut Vec<String>,
+        found: &mut dyn FnMut(Scalar<'_>) -> bool,
     ) -> Result<(), JsonError> {
+        let depth = parents.len();
         self.members(depth, b'{', b'}', |scanner, _| {
             let key = scanner.string()?;
             scanner.expect(b':')?;
             let parent_len = name.len();
-            if parent_len > 0 {
+            // A blank key adds nothing to the name.
+            let is_blank = key.trim().is_empty();
+            if parent_len > 0 && !is_blank {
                 name.push('_');
             }
             push_sanitised(name, &key);
             let result = match scanner.peek() {
-                Some(b'{') => scanner.flatten_object(name, found, depth + 1),
+                Some(b'{') => {
+                    parents.push(key.into_owned());
+                    let result = scanner.flatten_object(name, parents, found);
+                    parents.pop();
+                    result
+                }
                 Some(b'[') => scanner.array(depth + 1, |_, _| {}),
-                _ => scanner.value(depth).map(|value| {
-                    if let Some(text) = value.into_text() {
-                        found(name, &text);
-                    }
+                _ => scanner.value(depth).and_then(|value| match value.into_text() {
+                    Some(value) if !found(Scalar { name, value: &value, parents, key: &key }) => Err(JsonError::Enough),
+                    _ => Ok(()),
                 }),
             };
             name.truncate(parent_len);
@@ -311,7 +336,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-fn unescape(raw: &str) -> Result<String, JsonError> {
+pub(super) fn unescape(raw: &str) -> Result<String, JsonError> {
     let mut out = String::with_capacity(raw.len());
     let mut chars = raw.chars();
     while let Some(c) = chars.next() {
@@ -389,7 +414,7 @@ mod tests {
     fn paths_reach_into_arrays() {
         let line = r#"{"a":{"b":[10,{"x y":"z"}]},"n":null}"#;
         let check = |path: &str, want: Option<&str>| {
-            let got = at_path(line, &parse_path(path).unwrap()).unwrap();
+            let got = at_path(line, &parse_path(path).unwrap());
             assert_eq!(got.as_deref(), want, "{path}");
         };
         check("a.b[0]", Some("10"));

@@ -29,25 +29,22 @@ impl LinePattern {
         &self.source
     }
 
+    /// Each wildcard stands for at least one character. A pattern that begins with a literal may
+    /// match from anywhere in the line; one that ends with a literal must match up to its end. Each
+    /// literal is taken where it stands first. Source: Loki `pkg/logql/log/pattern`, `Test`.
     pub fn matches(&self, line: &str) -> bool {
+        if line.is_empty() || self.source.is_empty() {
+            return line.is_empty() && self.source.is_empty();
+        }
         let mut rest = line;
         for (idx, literal) in self.literals.iter().enumerate() {
-            let is_last = idx + 1 == self.literals.len();
-            if idx == 0 && !self.open_start {
-                match rest.strip_prefix(literal.as_str()) {
-                    Some(tail) => rest = tail,
-                    None => return false,
-                }
-            } else if is_last && !self.open_end {
-                return rest.ends_with(literal.as_str());
-            } else {
-                match memchr::memmem::find(rest.as_bytes(), literal.as_bytes()) {
-                    Some(at) => rest = &rest[at + literal.len()..],
-                    None => return false,
-                }
+            let Some(at) = memchr::memmem::find(rest.as_bytes(), literal.as_bytes()) else { return false };
+            if at == 0 && (idx > 0 || self.open_start) {
+                return false;
             }
+            rest = &rest[at + literal.len()..];
         }
-        self.open_end || rest.is_empty()
+        self.open_end != rest.is_empty()
     }
 }
 
@@ -63,12 +60,16 @@ mod tests {
         check("<_>error<_>", "an error here", true);
         check("<_>error<_>", "fine", false);
         check("error<_>", "an error", false);
+        check("error<_>", "an error here", true);
+        check("<_>error<_>", "error here", false);
         check("a<_>b<_>c", "a1b2c", true);
         check("a<_>b<_>c", "a1c2b", false);
         check("a<_>c", "abcd", false);
         check("exact", "exact", true);
         check("exact", "exactly", false);
         check("<_>", "anything", true);
+        check("<_>", "", false);
+        check("<_> bar", "foo bar baz bar", false);
         check("", "", true);
     }
 

@@ -2,74 +2,87 @@
 
 use std::borrow::Cow;
 
-/// Where a strict reading stopped, in bytes from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Where and why a strict reading stopped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("logfmt syntax error at pos {} : {reason}", .at + 1)]
 pub struct LogfmtError {
+    /// In bytes from 0.
     pub at: usize,
-    pub reason: &'static str,
+    pub reason: String,
+}
+
+impl LogfmtError {
+    fn new(at: usize, reason: impl Into<String>) -> Self {
+        Self { at, reason: reason.into() }
+    }
 }
 
 /// Calls `found` with each key and its value (empty for a lone key). A lenient reading skips what
 /// is no pair; a strict one stops there.
 pub fn pairs<'a>(line: &'a str, strict: bool, mut found: impl FnMut(&'a str, Cow<'a, str>)) -> Result<(), LogfmtError> {
+    pairs_while(line, strict, |key, value| {
+        found(key, value);
+        true
+    })
+}
+
+/// As [`pairs`], until `found` says false; what follows is not read.
+pub fn pairs_while<'a>(
+    line: &'a str,
+    strict: bool,
+    mut found: impl FnMut(&'a str, Cow<'a, str>) -> bool,
+) -> Result<(), LogfmtError> {
     let bytes = line.as_bytes();
     let mut at = 0;
     loop {
-        while at < bytes.len() && bytes[at] <= b' ' {
-            at += 1;
-        }
+        at += bytes[at..].iter().take_while(|b| **b <= b' ').count();
         if at >= bytes.len() {
             return Ok(());
         }
         let start = at;
-        while at < bytes.len() && bytes[at] > b' ' && bytes[at] != b'=' && bytes[at] != b'"' {
-            at += 1;
-        }
+        at += bytes[at..].iter().take_while(|b| **b > b' ' && **b != b'=' && **b != b'"').count();
         let key = &line[start..at];
-        let fault = |at, reason| if strict { Err(LogfmtError { at, reason }) } else { Ok(()) };
-        match bytes.get(at) {
-            Some(b'=') if key.is_empty() => {
-                fault(at, "unexpected '='")?;
-                at = skip_word(bytes, at);
-            }
-            Some(b'"') => {
-                fault(at, "unexpected '\"'")?;
-                at = skip_word(bytes, at);
-            }
-            Some(b'=') => {
-                at += 1;
-                match value(line, at) {
-                    Ok((text, end)) => {
-                        found(key, text);
-                        at = end;
-                    }
-                    Err(reason) => {
-                        fault(at, reason)?;
-                        at = skip_word(bytes, at);
-                    }
+        let pair = match bytes.get(at) {
+            Some(b'=') if !key.is_empty() => value(line, at + 1),
+            Some(b @ (b'=' | b'"')) => Err((LogfmtError::new(at, unexpected(*b)), skip_word(bytes, at))),
+            _ => Ok((Cow::Borrowed(""), at)),
+        };
+        match pair {
+            Ok((text, end)) => {
+                at = end;
+                if !found(key, text) {
+                    return Ok(());
                 }
             }
-            _ => found(key, Cow::Borrowed("")),
+            Err((error, _)) if strict => return Err(error),
+            Err((_, end)) => at = end,
         }
     }
+}
+
+fn unexpected(b: u8) -> String {
+    format!("unexpected '{}'", char::from(b))
 }
 
 fn skip_word(bytes: &[u8], at: usize) -> usize {
     bytes[at..].iter().position(|b| *b <= b' ').map_or(bytes.len(), |n| at + n)
 }
 
-fn value(line: &str, start: usize) -> Result<(Cow<'_, str>, usize), &'static str> {
+/// A value and where it ends; after a fault, where reading goes on.
+fn value(line: &str, start: usize) -> Result<(Cow<'_, str>, usize), (LogfmtError, usize)> {
     let bytes = line.as_bytes();
     if bytes.get(start) != Some(&b'"') {
         let end = skip_word(bytes, start);
-        let text = &line[start..end];
-        return if text.contains(['"', '=']) { Err("unexpected character in a value") } else { Ok((text.into(), end)) };
+        return match bytes[start..end].iter().position(|b| matches!(b, b'"' | b'=')) {
+            Some(n) => Err((LogfmtError::new(start + n, unexpected(bytes[start + n])), end)),
+            None => Ok((line[start..end].into(), end)),
+        };
     }
     let mut at = start + 1;
     let mut escaped = false;
     loop {
         match bytes.get(at) {
-            None => return Err("unterminated quoted value"),
+            None => return Err((LogfmtError::new(bytes.len(), "unterminated quoted value"), bytes.len())),
             Some(b'"') => break,
             Some(b'\\') => {
                 escaped = true;
@@ -82,21 +95,10 @@ fn value(line: &str, start: usize) -> Result<(Cow<'_, str>, usize), &'static str
     if !escaped {
         return Ok((raw.into(), at + 1));
     }
-    let mut out = String::with_capacity(raw.len());
-    let mut chars = raw.chars();
-    while let Some(c) = chars.next() {
-        match (c, c == '\\') {
-            (_, true) => match chars.next() {
-                Some('n') => out.push('\n'),
-                Some('t') => out.push('\t'),
-                Some('r') => out.push('\r'),
-                Some(other) => out.push(other),
-                None => {}
-            },
-            (c, false) => out.push(c),
-        }
+    match super::json::unescape(&raw.replace("\\'", "'")) {
+        Ok(text) => Ok((text.into(), at + 1)),
+        Err(_) => Err((LogfmtError::new(at + 1, "invalid quoted value"), at + 1)),
     }
-    Ok((out.into(), at + 1))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use weir_model::{Labels, LogEntry};
+use weir_model::{Labels, LogEntry, Nanos};
 
 /// Where a label of a row comes from. Declared in the order in which a name is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,12 +35,14 @@ impl PipelineError {
     }
 }
 
+/// Names by which a query asks for lines with errors.
 pub const ERROR_LABEL: &str = "__error__";
 pub const ERROR_DETAILS_LABEL: &str = "__error_details__";
 
 struct Field {
     name: Range<usize>,
     value: Range<usize>,
+    origin: Origin,
 }
 
 /// Buffers that serve row after row, so that a line costs no allocation.
@@ -53,7 +55,19 @@ pub struct Scratch {
     hidden: Vec<Range<usize>>,
     line: String,
     line_rewritten: bool,
-    error: Option<(PipelineError, String)>,
+    error: Option<PipelineError>,
+    /// Outlives an error that is dropped by its name alone, as in Loki.
+    details: String,
+    /// The query asked for errors, so a metric query counts the line instead of failing.
+    error_wanted: bool,
+    now: Nanos,
+}
+
+impl Scratch {
+    /// `now`: when the query began, for templates.
+    pub fn new(now: Nanos) -> Self {
+        Self { now, ..Self::default() }
+    }
 }
 
 /// An entry, its stream, and what the stages made of them.
@@ -70,7 +84,19 @@ impl<'a> Row<'a> {
         scratch.hidden.clear();
         scratch.line_rewritten = false;
         scratch.error = None;
-        Self { stream, entry, scratch }
+        scratch.details.clear();
+        scratch.error_wanted = false;
+        let mut row = Self { stream, entry, scratch };
+        for (name, value) in &entry.metadata {
+            if stream.get(name).is_some() {
+                row.push_field(&format!("{name}_extracted"), value, Origin::Metadata);
+            }
+        }
+        row
+    }
+
+    pub fn now(&self) -> Nanos {
+        self.scratch.now
     }
 
     pub fn line(&self) -> &str {
@@ -98,17 +124,40 @@ impl<'a> Row<'a> {
         }
     }
 
-    pub fn error(&self) -> Option<(PipelineError, &str)> {
-        self.scratch.error.as_ref().map(|(error, details)| (*error, details.as_str()))
+    pub fn error(&self) -> Option<PipelineError> {
+        self.scratch.error
     }
-    /// The first error of a line stays.
-    pub fn set_error(&mut self, error: PipelineError, details: impl Into<String>) {
-        if self.scratch.error.is_none() {
-            self.scratch.error = Some((error, details.into()));
+    /// Why the line has, or had, an error; empty if nobody said.
+    pub fn error_details(&self) -> &str {
+        &self.scratch.details
+    }
+    /// Replaces an error that was there before.
+    pub fn set_error(&mut self, error: PipelineError, details: &str) {
+        self.scratch.error = Some(error);
+        if !details.is_empty() {
+            self.scratch.details.clear();
+            self.scratch.details.push_str(details);
         }
     }
-    pub fn clear_error(&mut self) {
-        self.scratch.error = None;
+    /// Keeps an error that was there before: it says more.
+    pub fn set_first_error(&mut self, error: PipelineError, details: &str) {
+        if self.scratch.error.is_none() {
+            self.set_error(error, details);
+        }
+    }
+    pub fn want_error(&mut self) {
+        self.scratch.error_wanted = true;
+    }
+    /// An error that makes a metric query fail.
+    pub fn fatal_error(&self) -> Option<PipelineError> {
+        self.scratch.error.filter(|_| !self.scratch.error_wanted)
+    }
+    /// What a result shows of the error: `__error__` and `__error_details__`.
+    pub fn error_labels(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let touched = !self.is_bare();
+        let details = Some(self.error_details()).filter(|d| !d.is_empty() && (touched || self.error().is_some()));
+        let error = self.error().map(|error| (ERROR_LABEL, error.as_str()));
+        error.into_iter().chain(details.map(|d| (ERROR_DETAILS_LABEL, d)))
     }
 
     fn text(&self, range: &Range<usize>) -> &str {
@@ -129,38 +178,41 @@ impl<'a> Row<'a> {
             return Some(self.text(&self.scratch.fields[idx].value));
         }
         match name {
-            ERROR_LABEL => return self.scratch.error.as_ref().map(|(error, _)| error.as_str()),
-            ERROR_DETAILS_LABEL => return self.scratch.error.as_ref().map(|(_, details)| details.as_str()),
+            ERROR_LABEL => return self.scratch.error.map(PipelineError::as_str),
+            ERROR_DETAILS_LABEL => return Some(self.error_details()).filter(|d| !d.is_empty()),
             _ => {}
         }
         if self.is_hidden(name) {
             return None;
         }
-        self.entry.metadata(name).or_else(|| self.stream.get(name))
+        self.stream.get(name).or_else(|| self.entry.metadata(name))
     }
 
-    /// Whether the stream or the metadata has this name and no stage took it away.
-    pub fn is_taken(&self, name: &str) -> bool {
-        (self.stream.get(name).is_some() || self.entry.metadata(name).is_some()) && !self.is_hidden(name)
+    /// Whether the sender used this name: for the stream, even if a stage dropped it since, or for
+    /// metadata that is still there. As in Loki.
+    fn is_taken(&self, name: &str) -> bool {
+        self.stream.get(name).is_some()
+            || (self.entry.metadata(name).is_some() && !self.is_hidden(name) && self.field(name).is_none())
     }
 
-    /// A label found by a parser: a name that the sender used gets `_extracted`, a name found
-    /// before keeps its first value, an empty value is no label.
+    /// Whether a parser, or a stage after it, gave this label.
+    pub fn has_parsed(&self, name: &str) -> bool {
+        self.field(name).is_some_and(|idx| self.scratch.fields[idx].origin == Origin::Parsed)
+    }
+
+    /// The name that a parser's label gets: `_extracted` is added to one that the sender used.
+    pub fn parsed_name<'n>(&self, name: &'n str) -> Cow<'n, str> {
+        if self.is_taken(name) { Cow::Owned(format!("{name}_extracted")) } else { Cow::Borrowed(name) }
+    }
+
+    /// A label found by a parser; a name found before keeps its first value. An empty value counts.
     pub fn add_parsed(&mut self, name: &str, value: &str) {
-        if !value.is_empty() {
-            self.add_kept(name, value);
-        }
-    }
-
-    /// As [`Row::add_parsed`], but an empty value counts (`logfmt --keep-empty`).
-    pub fn add_kept(&mut self, name: &str, value: &str) {
         if name.is_empty() {
             return;
         }
-        let taken = self.is_taken(name);
-        let full: Cow<'_, str> = if taken { Cow::Owned(format!("{name}_extracted")) } else { Cow::Borrowed(name) };
+        let full = self.parsed_name(name);
         if self.field(&full).is_none() {
-            self.push_field(&full, value);
+            self.push_field(&full, value, Origin::Parsed);
         }
     }
 
@@ -170,32 +222,27 @@ impl<'a> Row<'a> {
         start..self.scratch.text.len()
     }
 
-    fn push_field(&mut self, name: &str, value: &str) {
+    fn push_field(&mut self, name: &str, value: &str, origin: Origin) {
         let (name, value) = (self.push(name), self.push(value));
-        self.scratch.fields.push(Field { name, value });
+        self.scratch.fields.push(Field { name, value, origin });
     }
 
-    /// Sets a label whatever it was before; an empty value removes it.
+    /// Sets a label whatever it was before.
     pub fn set(&mut self, name: &str, value: &str) {
         self.remove(name);
-        if !value.is_empty() {
-            self.push_field(name, value);
-        }
+        self.push_field(name, value, Origin::Parsed);
     }
 
     pub fn remove(&mut self, name: &str) {
         match name {
             ERROR_LABEL => self.scratch.error = None,
-            ERROR_DETAILS_LABEL => {
-                if let Some((_, details)) = &mut self.scratch.error {
-                    details.clear();
-                }
-            }
+            ERROR_DETAILS_LABEL => self.scratch.details.clear(),
             _ => {
                 if let Some(idx) = self.field(name) {
                     self.scratch.fields.remove(idx);
                 }
-                if self.is_taken(name) {
+                let is_there = self.stream.get(name).is_some() || self.entry.metadata(name).is_some();
+                if is_there && !self.is_hidden(name) {
                     let range = self.push(name);
                     self.scratch.hidden.push(range);
                 }
@@ -221,15 +268,15 @@ impl<'a> Row<'a> {
         let touched = !self.scratch.fields.is_empty() || !self.scratch.hidden.is_empty();
         let shadowed = |name: &str| touched && (self.is_hidden(name) || self.field(name).is_some());
         for field in &self.scratch.fields {
-            visit(Origin::Parsed, self.text(&field.name), self.text(&field.value));
+            visit(field.origin, self.text(&field.name), self.text(&field.value));
         }
         for (name, value) in &self.entry.metadata {
-            if !value.is_empty() && !shadowed(name) {
+            if !value.is_empty() && !shadowed(name) && self.stream.get(name).is_none() {
                 visit(Origin::Metadata, name, value);
             }
         }
         for label in self.stream {
-            if !shadowed(&label.name) && self.entry.metadata(&label.name).is_none() {
+            if !shadowed(&label.name) {
                 visit(Origin::Stream, &label.name, &label.value);
             }
         }
@@ -244,6 +291,5 @@ impl<'a> Row<'a> {
     pub fn keeps_stream(&self) -> bool {
         self.scratch.hidden.is_empty()
             && self.scratch.fields.iter().all(|f| self.stream.get(self.text(&f.name)).is_none())
-            && self.entry.metadata.iter().all(|(name, _)| self.stream.get(name).is_none())
     }
 }

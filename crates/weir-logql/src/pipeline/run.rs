@@ -1,6 +1,7 @@
 //! Running stages, and what a source may know of them beforehand.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use ahash::AHashSet;
 use weir_model::source::LinePredicate;
@@ -8,36 +9,41 @@ use weir_model::source::LinePredicate;
 use super::filter::{label_passes, line_passes};
 use super::json;
 use super::logfmt;
-use super::row::{ERROR_DETAILS_LABEL, ERROR_LABEL, PipelineError, Row};
+use super::row::{ERROR_LABEL, PipelineError, Row};
+use super::template::LineTemplate;
 use crate::ast::{Conversion, LabelFilter, LabelFormat, LabelPick, LineOp, Needle, Stage, Unwrap};
-use crate::units::{parse_bytes, parse_duration};
+use crate::units::parse_bytes;
 
-/// The labels that anything after a parser looks at; parsers leave the others out.
+/// The labels that anything after a parser looks at. Parsers leave the others out and stop once they
+/// have found all of these, so that a fault further on in the line does not count. As in Loki.
 #[derive(Clone, Debug, Default)]
-pub(crate) enum Needed {
-    #[default]
-    All,
-    Only(AHashSet<String>),
+pub(crate) struct Needed {
+    /// `None`: all of them.
+    names: Option<AHashSet<String>>,
+    /// `__error__` is one of them: a metric query keeps lines that parsers mark with it.
+    error_wanted: bool,
 }
 
 impl Needed {
+    pub(crate) const ALL: &Self = &Self { names: None, error_wanted: false };
+
     /// What the stages use, plus what `used` names afterwards. A stage that may look at any label
     /// makes it all of them.
     pub(crate) fn of(stages: &[Stage], unwrap: Option<&Unwrap>, used: &[String]) -> Self {
         let mut names: AHashSet<String> = used.iter().cloned().collect();
+        let mut is_any = false;
         for stage in stages {
             match stage {
                 Stage::Label(filter) => filter_names(filter, &mut names),
                 Stage::LabelFormat(formats) => {
                     for format in formats {
                         match format {
-                            LabelFormat::Rename { to, from } => names.extend([to.clone(), from.clone()]),
-                            LabelFormat::Template { .. } => return Self::All,
+                            LabelFormat::Rename { from, .. } => drop(names.insert(from.clone())),
+                            LabelFormat::Template { .. } => is_any = true,
                         }
                     }
                 }
-                Stage::Drop(picks) | Stage::Keep(picks) => names.extend(picks.iter().map(|p| p.name.clone())),
-                Stage::Unpack | Stage::LineFormat(_) => return Self::All,
+                Stage::LineFormat(_) => is_any = true,
                 _ => {}
             }
         }
@@ -48,13 +54,22 @@ impl Needed {
         // `x_extracted` comes from the field `x`.
         let plain: Vec<String> = names.iter().filter_map(|n| n.strip_suffix("_extracted")).map(str::to_owned).collect();
         names.extend(plain);
-        Self::Only(names)
+        Self { error_wanted: names.contains(ERROR_LABEL), names: (!is_any).then_some(names) }
     }
 
     fn wants(&self, name: &str) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(names) => names.contains(name),
+        self.names.as_ref().is_none_or(|names| names.contains(name))
+    }
+
+    /// Whether there is nothing left to look for in the row.
+    fn is_found(&self, row: &Row<'_>) -> bool {
+        self.names.as_ref().is_some_and(|names| names.iter().all(|name| row.has_parsed(name)))
+    }
+
+    fn fail(&self, row: &mut Row<'_>, error: PipelineError, details: &str) {
+        row.set_error(error, details);
+        if self.error_wanted {
+            row.want_error();
         }
     }
 }
@@ -108,63 +123,18 @@ fn apply_stage(stage: &Stage, needed: &Needed, row: &mut Row<'_>) -> bool {
     match stage {
         Stage::Line(filter) => return line_passes(filter, row.line()),
         Stage::Label(filter) => return label_passes(filter, row),
-        Stage::Json(fields) if fields.is_empty() => row.with_line(|row, line| {
-            let result = json::flatten(line, |name, value| {
-                if needed.wants(name) {
-                    row.add_parsed(name, value);
-                }
-            });
-            json_error(row, result);
-        }),
-        Stage::Json(fields) => row.with_line(|row, line| {
-            for (label, path, _) in fields {
-                match json::at_path(line, path) {
-                    Ok(value) => row.add_parsed(label, value.as_deref().unwrap_or("")),
-                    Err(error) => return json_error(row, Err(error)),
-                }
+        Stage::Json(_) | Stage::Logfmt { .. } | Stage::Pattern(_) | Stage::Regexp(_) | Stage::Unpack => {
+            if !needed.is_found(row) {
+                parse(stage, needed, row);
             }
-        }),
-        Stage::Logfmt { strict, keep_empty, fields } => row.with_line(|row, line| {
-            let mut add = |name: &str, value: &str| {
-                if !value.is_empty() || *keep_empty {
-                    row.add_kept(name, value);
-                }
-            };
-            let result = logfmt::pairs(line, *strict, |key, value| {
-                if fields.is_empty() {
-                    let name = sanitised(key);
-                    if needed.wants(&name) {
-                        add(&name, &value);
-                    }
-                } else {
-                    fields.iter().filter(|(_, wanted)| wanted == key).for_each(|(label, _)| add(label, &value));
-                }
-            });
-            if let Err(error) = result {
-                let details = format!("logfmt syntax error at pos {}: {}", error.at + 1, error.reason);
-                row.set_error(PipelineError::Logfmt, details);
-            }
-        }),
-        Stage::Pattern(pattern) => row.with_line(|row, line| {
-            pattern.extract(line, |name, value| row.add_parsed(name, value));
-        }),
-        Stage::Regexp(regex) => row.with_line(|row, line| {
-            let Some(captures) = regex.captures(line) else { return };
-            for name in regex.capture_names().flatten() {
-                if let Some(value) = captures.name(name) {
-                    row.add_parsed(name, value.as_str());
-                }
-            }
-        }),
-        Stage::Unpack => unpack(row),
+        }
         Stage::LineFormat(template) => match template.render(row) {
             Ok(line) => row.set_line(&line),
-            Err(error) => row.set_error(PipelineError::Template, error),
+            Err(error) => row.set_error(PipelineError::Template, &error),
         },
-        Stage::LabelFormat(formats) => formats.iter().for_each(|format| format_label(format, row)),
+        Stage::LabelFormat(formats) => format_labels(formats, row),
         Stage::Decolorize => {
-            if memchr::memchr(0x1b, row.line().as_bytes()).is_some() {
-                let plain = decolorize(row.line());
+            if let Cow::Owned(plain) = decolorize(row.line()) {
                 row.set_line(&plain);
             }
         }
@@ -174,24 +144,103 @@ fn apply_stage(stage: &Stage, needed: &Needed, row: &mut Row<'_>) -> bool {
     true
 }
 
-fn format_label(format: &LabelFormat, row: &mut Row<'_>) {
-    match format {
-        LabelFormat::Rename { to, from } => {
-            if let Some(value) = row.get(from).map(str::to_owned) {
-                row.remove(from);
-                row.set(to, &value);
+fn parse(stage: &Stage, needed: &Needed, row: &mut Row<'_>) {
+    match stage {
+        Stage::Json(fields) if fields.is_empty() => row.with_line(|row, line| {
+            let result = json::flatten_while(line, |found| {
+                if needed.wants(found.name) {
+                    row.add_parsed(found.name, found.value);
+                    !needed.is_found(row)
+                } else {
+                    true
+                }
+            });
+            if let Err(error) = result {
+                needed.fail(row, PipelineError::Json, error.as_str());
             }
-        }
-        LabelFormat::Template { to, template } => match template.render(row) {
-            Ok(value) => row.set(to, &value),
-            Err(error) => row.set_error(PipelineError::Template, error),
-        },
+        }),
+        Stage::Json(fields) => row.with_line(|row, line| {
+            match line.as_bytes().first() {
+                None => return,
+                Some(b'{' | b'[' | b'"') => {}
+                Some(_) => return needed.fail(row, PipelineError::Json, ""),
+            }
+            for (label, path, _) in fields {
+                // What stands before a fault in the line counts; a path without a value gives an empty label.
+                let value = json::at_path(line, path);
+                row.add_parsed(label, value.as_deref().unwrap_or(""));
+            }
+        }),
+        Stage::Logfmt { strict, keep_empty, fields } if fields.is_empty() => row.with_line(|row, line| {
+            let result = logfmt::pairs_while(line, *strict, |key, value| {
+                let name = sanitised(key);
+                if (!value.is_empty() || *keep_empty) && needed.wants(&name) {
+                    row.add_parsed(&name, &value);
+                    !needed.is_found(row)
+                } else {
+                    true
+                }
+            });
+            logfmt_error(row, needed, result);
+        }),
+        Stage::Logfmt { strict, fields, .. } => row.with_line(|row, line| {
+            let names: Vec<String> = fields.iter().map(|(label, _)| row.parsed_name(label).into_owned()).collect();
+            for ((label, _), name) in fields.iter().zip(&names) {
+                if label == name {
+                    row.set(name, "");
+                }
+            }
+            // Of a key that stands twice the last value counts here, as in Loki.
+            let result = logfmt::pairs_while(line, *strict, |key, value| {
+                let clean = sanitised(key);
+                let by_key = fields.iter().position(|(_, wanted)| wanted == key || *wanted == *clean);
+                let hit = by_key.or_else(|| fields.iter().position(|(label, _)| *label == *clean));
+                if let Some(idx) = hit {
+                    row.set(&names[idx], &value);
+                }
+                true
+            });
+            logfmt_error(row, needed, result);
+        }),
+        Stage::Pattern(pattern) => row.with_line(|row, line| {
+            pattern.extract(line, |name, value| row.add_parsed(name, value));
+        }),
+        Stage::Regexp(regex) => row.with_line(|row, line| {
+            let Some(captures) = regex.captures(line) else { return };
+            for name in regex.capture_names().flatten() {
+                row.add_parsed(&sanitised(name), captures.name(name).map_or("", |m| m.as_str()));
+            }
+        }),
+        Stage::Unpack => unpack(needed, row),
+        _ => {}
     }
 }
 
-fn json_error(row: &mut Row<'_>, result: Result<(), json::JsonError>) {
+fn logfmt_error(row: &mut Row<'_>, needed: &Needed, result: Result<(), logfmt::LogfmtError>) {
     if let Err(error) = result {
-        row.set_error(PipelineError::Json, error.as_str());
+        needed.fail(row, PipelineError::Logfmt, &error.to_string());
+    }
+}
+
+/// The templates of one stage see the labels as they were at the first of them.
+fn format_labels(formats: &[LabelFormat], row: &mut Row<'_>) {
+    let mut data = None;
+    for format in formats {
+        match format {
+            LabelFormat::Rename { to, from } => {
+                if let Some(value) = row.get(from).map(str::to_owned) {
+                    row.set(to, &value);
+                    row.remove(from);
+                }
+            }
+            LabelFormat::Template { to, template } => {
+                let data = data.get_or_insert_with(|| LineTemplate::data(row));
+                match template.render_with(row, data) {
+                    Ok(value) => row.set(to, &value),
+                    Err(error) => row.set_error(PipelineError::Template, &error),
+                }
+            }
+        }
     }
 }
 
@@ -206,70 +255,68 @@ fn sanitised(key: &str) -> Cow<'_, str> {
     Cow::Owned(name)
 }
 
-fn unpack(row: &mut Row<'_>) {
+/// Labels count only where a packed line stands beside them, as in Loki.
+fn unpack(needed: &Needed, row: &mut Row<'_>) {
     let mut new_line = None;
+    let mut labels: Vec<(String, String)> = Vec::new();
     row.with_line(|row, line| {
-        let result = json::top_level_strings(line, |key, value| {
-            if key == "_entry" {
-                new_line = Some(value.into_owned());
-            } else {
-                row.add_parsed(&sanitised(key), &value);
-            }
-        });
-        json_error(row, result);
+        let result = match line.as_bytes().first() {
+            None => return,
+            Some(b'{') => json::top_level_strings(line, |key, value| {
+                if key == "_entry" {
+                    new_line = Some(value.into_owned());
+                } else {
+                    labels.push((sanitised(key).into_owned(), value.into_owned()));
+                }
+            }),
+            Some(_) => Err(json::JsonError::NotAnObject),
+        };
+        if let Err(error) = result {
+            new_line = None;
+            needed.fail(row, PipelineError::Json, error.as_str());
+        }
     });
     if let Some(line) = new_line {
+        for (name, value) in &labels {
+            if needed.wants(name) {
+                row.add_parsed(name, value);
+            }
+        }
         row.set_line(&line);
     }
 }
 
 fn drop_labels(picks: &[LabelPick], row: &mut Row<'_>) {
     for pick in picks {
-        let hit = row.get(&pick.name).is_some_and(|value| pick.picks(&pick.name, value));
-        if !hit {
-            continue;
-        }
-        row.remove(&pick.name);
-        if pick.name == ERROR_LABEL {
-            row.clear_error();
-        } else if pick.name == ERROR_DETAILS_LABEL {
-            row.remove(ERROR_DETAILS_LABEL);
+        if row.get(&pick.name).is_some_and(|value| pick.picks(&pick.name, value)) {
+            row.remove(&pick.name);
         }
     }
 }
 
-/// Without ANSI colour sequences (`ESC [ … letter`).
-fn decolorize(line: &str) -> String {
-    let mut out = String::with_capacity(line.len());
-    let mut rest = line;
-    while let Some(at) = rest.find("\u{1b}[") {
-        let body = &rest[at + 2..];
-        let end = body.find(|c: char| !c.is_ascii_digit() && c != ';');
-        out.push_str(&rest[..at]);
-        match end.map(|n| (n, body.as_bytes()[n])) {
-            Some((n, b)) if b.is_ascii_alphabetic() => rest = &body[n + 1..],
-            _ => {
-                out.push_str("\u{1b}[");
-                rest = body;
-            }
-        }
-    }
-    out.push_str(rest);
-    out
+/// A terminal's control sequences: `ESC [ … letter` and its kin, and `ESC ] … BEL`.
+static ANSI: LazyLock<regex::Regex> = LazyLock::new(|| {
+    let text = r"(?:[0-9A-Za-z]*(?:;[0-9A-Za-z]*)*)?\x07";
+    let code = r"(?:[0-9]{1,4}(?:;[0-9]{0,4})*)?[0-9A-PR-TZcf-nqrty=><~]";
+    regex::Regex::new(&format!(r"[\x1b\x{{9b}}][\[\]()#;?]*(?:{text}|{code})")).expect("a constant pattern")
+});
+
+fn decolorize(line: &str) -> Cow<'_, str> {
+    ANSI.replace_all(line, "")
 }
 
 /// The number under the unwrapped label; `None` when the row has no such label or a filter after
 /// the unwrap refuses it. A value that is no number marks the row with an error and counts as 0.
 pub(crate) fn apply_unwrap(unwrap: &Unwrap, row: &mut Row<'_>) -> Option<f64> {
-    let text = row.get(&unwrap.label)?;
+    let text = row.get(&unwrap.label).filter(|text| !text.is_empty())?;
     let value = match unwrap.conversion {
-        Conversion::Number => text.trim().parse().ok(),
-        Conversion::Duration => parse_duration(text).map(|d| d as f64 / 1e9).or_else(|| text.trim().parse().ok()),
+        Conversion::Number => text.parse().ok(),
+        Conversion::Duration => weir_go::parse_go_duration(text).ok().map(|d| d as f64 / 1e9),
         Conversion::Bytes => parse_bytes(text),
     };
     if value.is_none() {
         let details = format!("cannot convert `{text}` of label {}", unwrap.label);
-        row.set_error(PipelineError::SampleExtraction, details);
+        row.set_error(PipelineError::SampleExtraction, &details);
     }
     let passes = unwrap.filters.iter().all(|filter| label_passes(filter, row));
     passes.then(|| value.unwrap_or(0.0))
