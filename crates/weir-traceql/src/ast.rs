@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use weir_model::{SpanKind, StatusCode};
+use weir_model::{Nanos, SpanKind, StatusCode};
 
 #[derive(Clone, Debug)]
 pub struct Query {
@@ -308,6 +308,7 @@ pub enum MetricsOp {
     SumOverTime,
     QuantileOverTime,
     HistogramOverTime,
+    Compare,
 }
 
 impl MetricsOp {
@@ -320,12 +321,13 @@ impl MetricsOp {
         ("sum_over_time", Self::SumOverTime),
         ("quantile_over_time", Self::QuantileOverTime),
         ("histogram_over_time", Self::HistogramOverTime),
+        ("compare", Self::Compare),
     ];
     pub fn as_str(self) -> &'static str {
         Self::ALL.iter().find(|(_, op)| *op == self).map_or("", |(name, _)| name)
     }
     pub fn needs_field(self) -> bool {
-        !matches!(self, Self::Rate | Self::CountOverTime)
+        !matches!(self, Self::Rate | Self::CountOverTime | Self::Compare)
     }
 }
 
@@ -337,11 +339,23 @@ pub enum SecondStage {
     Filter(CompareOp, f64),
 }
 
+/// The argument of `compare`.
+#[derive(Clone, Debug)]
+pub struct Comparison {
+    pub selection: FieldExpr,
+    /// Values shown of each attribute.
+    pub top: usize,
+    /// Spans that start in [from, to) alone can be selected.
+    pub window: Option<(Nanos, Nanos)>,
+}
+
 #[derive(Clone, Debug)]
 pub struct MetricsStage {
     pub op: MetricsOp,
     pub field: Option<Field>,
     pub quantiles: Vec<f64>,
     pub by: Vec<Field>,
+    /// Of `compare` alone.
+    pub comparison: Option<Comparison>,
     pub then: Vec<SecondStage>,
 }

@@ -210,8 +210,7 @@ fn answers_name_what_the_query_names() {
     assert_eq!(result.traces[0].services["cache"], (1, 1));
 }
 
-#[track_caller]
-fn check_metrics(query: &str, want: &str) {
+fn metric_lines(query: &str) -> String {
     let parsed = parse(query).unwrap_or_else(|e| panic!("{query}: {e}"));
     let params = MetricsParams { start: Nanos(0), end: Nanos(30 * SECOND), step_nanos: 10 * SECOND, exemplars: 0 };
     let context = ReadContext::unlimited();
@@ -226,7 +225,43 @@ fn check_metrics(query: &str, want: &str) {
         format!("{} {}", labels.join(","), samples.join(" "))
     };
     let got: Vec<String> = result.series.iter().map(one).collect();
-    assert_eq!(got.join("\n"), want, "query: {query}");
+    got.join("\n")
+}
+
+#[track_caller]
+fn check_metrics(query: &str, want: &str) {
+    assert_eq!(metric_lines(query), want, "query: {query}");
+}
+
+#[test]
+fn compare_counts_values_inside_and_outside_a_selection() {
+    let all = metric_lines("{} | compare({ status = error }, 2)");
+    let of = |text: &str, name: &str| -> Vec<String> {
+        let marked = format!(",{name}=");
+        text.lines().filter(|line| line.contains(&marked)).map(str::to_owned).collect()
+    };
+    // Gate starts on the second 10, the end of the first step; api, db, cache and lonely in the second.
+    assert_eq!(
+        of(&all, "resource.service.name"),
+        [
+            "__meta_error=__too_many_values__,resource.service.name=nil ",
+            "__meta_type=baseline,resource.service.name=api 0@10 1@20 0@30",
+            "__meta_type=baseline,resource.service.name=db 0@10 1@20 0@30",
+            "__meta_type=baseline_total,resource.service.name=nil 1@10 3@20 0@30",
+            "__meta_type=selection,resource.service.name=cache 0@10 1@20 0@30",
+            "__meta_type=selection_total,resource.service.name=nil 0@10 1@20 0@30",
+        ]
+    );
+    assert_eq!(
+        of(&all, "statusMessage"),
+        [
+            "__meta_type=selection,statusMessage=boom 0@10 1@20 0@30",
+            "__meta_type=selection_total,statusMessage=nil 0@10 1@20 0@30",
+        ]
+    );
+    // Nobody starts within the window, so nobody is selected.
+    let window = metric_lines("{} | compare({ status = error }, 5, 1, 2)");
+    assert!(window.lines().all(|line| !line.contains("selection")), "{window}");
 }
 
 #[test]
@@ -268,7 +303,10 @@ fn mistakes_are_placed() {
     refused("{ name = 5", "unexpected $end");
     refused("{ other.a = 5 }", "unknown scope `other`");
     refused("{ span:what = 5 }", "unknown intrinsic `span:what`");
-    refused("{} | compare({status=error})", "line 1, col 6: compare() is not supported yet");
+    refused("{} | compare()", "unexpected )");
+    refused("{} | compare({status=error}, 0)", "positive integers");
+    refused("{} | compare({status=error}, 5, 20, 10)", "end timestamp must be greater");
+    refused("{} | compare({status=error}) by (name)", "unexpected `by`");
     refused("{} | quantile_over_time(duration)", "needs a quantile");
     refused("{} | nothing()", "unexpected `nothing`");
     refused("{} {}", "unexpected {");

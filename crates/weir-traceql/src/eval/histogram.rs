@@ -9,12 +9,15 @@ pub(super) struct Log2Histogram {
 }
 
 impl Log2Histogram {
-    /// Values below 1 share the lowest bucket.
     pub(super) fn add(&mut self, value: f64) {
-        if value.is_nan() {
-            return;
+        if !value.is_nan() {
+            *self.counts.entry(exponent(value)).or_default() += 1;
         }
-        *self.counts.entry(value.max(1.0).log2().ceil() as i32).or_default() += 1;
+    }
+
+    /// The upper bound of a value's bucket.
+    pub(super) fn bound(value: f64) -> f64 {
+        2_f64.powi(exponent(value))
     }
 
     /// Upper bounds and counts, ascending.
@@ -40,6 +43,11 @@ impl Log2Histogram {
         }
         self.counts.keys().last().map(|exponent| 2_f64.powi(*exponent))
     }
+}
+
+/// Values below 1 share the lowest bucket.
+fn exponent(value: f64) -> i32 {
+    value.max(1.0).log2().ceil() as i32
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@ use ahash::AHashMap;
 use weir_model::source::{ReadContext, SpanCursor, SpanFragment, SpanSource, TraceData};
 use weir_model::{Nanos, Reservation, TenantId, TraceId};
 
+use super::compare::Comparing;
 use super::histogram::Log2Histogram;
 use super::search::Statistics;
 use super::value::{Value, field_of};
 use super::{QueryError, Trace, predicates, spanset};
-use crate::ast::{MetricsOp, MetricsStage, Query, SecondStage};
+use crate::ast::{Comparison, MetricsOp, MetricsStage, Query, SecondStage};
 
 /// Most series of one query.
 const SERIES_MAX: usize = 5_000;
@@ -120,15 +121,25 @@ struct Accumulated {
 impl OpenMetrics {
     pub fn run(mut self) -> Result<MetricsResult, QueryError> {
         let mut statistics = Statistics::default();
-        let mut table = Table { index: AHashMap::new(), rows: Vec::new(), memory: self.context.budget.try_reserve(0)? };
+        let memory = self.context.budget.try_reserve(0)?;
+        let mut table = Table { index: AHashMap::new(), rows: Vec::new(), memory };
+        let mut comparing = Comparing::new(self.params.steps(), self.context.budget.try_reserve(0)?);
         while let Some(batch) = self.cursor.next()? {
             self.context.cancel.check()?;
             for data in &batch {
                 statistics.traces += 1;
                 statistics.spans += data.spans.len() as u64;
                 statistics.bytes += data.spans.iter().map(|s| s.size_bytes() as u64).sum::<u64>();
-                self.take(data, &mut table)?;
+                match &self.stage.comparison {
+                    Some(with) => self.compare(data, with, &mut comparing)?,
+                    None => self.take(data, &mut table)?,
+                }
             }
+        }
+        if let Some(with) = &self.stage.comparison {
+            let mut series = comparing.series(with.top, |step| self.at(step));
+            series.sort_by_cached_key(|one| format!("{:?}", one.labels));
+            return Ok(MetricsResult { series, statistics });
         }
         let mut series: Vec<MetricsSeries> = table.rows.into_iter().flat_map(|row| self.series_of(row)).collect();
         series.sort_by(|a, b| format!("{:?}", a.labels).cmp(&format!("{:?}", b.labels)));
@@ -138,16 +149,32 @@ impl OpenMetrics {
         Ok(MetricsResult { series, statistics })
     }
 
+    /// The step that an instant falls into: step k holds (k·step, (k+1)·step] past the start.
+    fn step_of(&self, at: Nanos) -> Option<usize> {
+        let past = at.0.saturating_sub(self.params.start.0);
+        let step = (past - 1).div_euclid(self.params.step_nanos.max(1));
+        usize::try_from(step).ok().filter(|s| *s < self.params.steps())
+    }
+
+    fn compare(&self, data: &TraceData, with: &Comparison, comparing: &mut Comparing) -> Result<(), QueryError> {
+        let trace = Trace::new(&data.spans);
+        for set in spanset::run(&self.query.pipeline, &trace) {
+            for idx in set.spans {
+                if let Some(step) = self.step_of(trace.spans[idx].start) {
+                    comparing.add(with, &trace, idx, step)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn take(&self, data: &TraceData, table: &mut Table) -> Result<(), QueryError> {
         let steps = self.params.steps();
         let trace = Trace::new(&data.spans);
         for set in spanset::run(&self.query.pipeline, &trace) {
             for idx in set.spans {
                 let span = &trace.spans[idx];
-                let past = span.start.0.saturating_sub(self.params.start.0);
-                // Step k holds (k·step, (k+1)·step] past the start.
-                let step = (past - 1).div_euclid(self.params.step_nanos.max(1));
-                let Some(step) = usize::try_from(step).ok().filter(|s| *s < steps) else { continue };
+                let Some(step) = self.step_of(span.start) else { continue };
                 let value = match &self.stage.field {
                     None => None,
                     Some(field) => match field_of(&trace, idx, field) {
@@ -214,11 +241,17 @@ impl OpenMetrics {
                 let count = |cell: &Cell, bound: f64| {
                     cell.histogram.buckets().find(|(b, _)| *b == bound).map_or(0.0, |(_, n)| n as f64)
                 };
+                let in_bucket = |e: &&Exemplar, bound: f64| Log2Histogram::bound(e.value / scale) == bound;
                 bounds
                     .iter()
-                    .map(|b| make(Some(("__bucket", b * scale)), &|c| Some(count(c, *b)), Vec::new()))
+                    .map(|b| {
+                        let exemplars = row.exemplars.iter().filter(|e| in_bucket(e, *b)).cloned().collect();
+                        make(Some(("__bucket", b * scale)), &|c| Some(count(c, *b)), exemplars)
+                    })
                     .collect()
             }
+            // Has its own way to series.
+            MetricsOp::Compare => Vec::new(),
         }
     }
 }

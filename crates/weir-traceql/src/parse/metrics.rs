@@ -3,7 +3,9 @@
 use super::field::compare_op;
 use super::lexer::Token;
 use super::{ParseError, Parser};
-use crate::ast::{MetricsOp, MetricsStage, SecondStage};
+use weir_model::Nanos;
+
+use crate::ast::{Comparison, Literal, MetricsOp, MetricsStage, SecondStage};
 
 /// Tempo's limit of `by()` keys.
 const KEYS_MAX: usize = 5;
@@ -14,17 +16,24 @@ impl Parser<'_> {
         if !self.take_op("|") {
             return Ok(None);
         }
-        let at = self.at;
         let Token::Word(word) = self.advance() else { return Err(self.unexpected()) };
-        if word == "compare" {
-            self.at = at;
-            return Err(self.error("compare() is not supported yet"));
-        }
         let Some((_, op)) = MetricsOp::ALL.iter().find(|(name, _)| *name == word) else {
             return Err(self.unexpected());
         };
-        let mut stage = MetricsStage { op: *op, field: None, quantiles: Vec::new(), by: Vec::new(), then: Vec::new() };
+        let mut stage = MetricsStage {
+            op: *op,
+            field: None,
+            quantiles: Vec::new(),
+            by: Vec::new(),
+            comparison: None,
+            then: Vec::new(),
+        };
         self.expect_op("(")?;
+        if *op == MetricsOp::Compare {
+            stage.comparison = Some(self.comparison_arguments()?);
+            self.expect_op(")")?;
+            return Ok(Some(stage));
+        }
         if op.needs_field() {
             stage.field = Some(self.field()?);
             if *op == MetricsOp::QuantileOverTime {
@@ -44,6 +53,29 @@ impl Parser<'_> {
         Ok(Some(stage))
     }
 
+    /// `{ selection }, top values, start, end`; all but the selection may be left out.
+    fn comparison_arguments(&mut self) -> Result<Comparison, ParseError> {
+        self.expect_op("{")?;
+        let selection = self.field_expr()?;
+        self.expect_op("}")?;
+        let mut numbers = Vec::new();
+        while self.take_op(",") {
+            match self.literal()? {
+                Literal::Int(n) if n > 0 => numbers.push(n),
+                _ => return Err(self.error("compare() wants positive integers after the selection")),
+            }
+        }
+        let window = match numbers[..] {
+            [] | [_] => None,
+            [_, from, to] if from < to => Some((Nanos(from), Nanos(to))),
+            [_, _, _] => return Err(self.error("compare() end timestamp must be greater than start timestamp")),
+            _ => return Err(self.error("compare() takes a selection, a number of values, a start and an end")),
+        };
+        // Tempo's default.
+        let top = numbers.first().map_or(10, |n| usize::try_from(*n).unwrap_or(usize::MAX).min(1000));
+        Ok(Comparison { selection, top, window })
+    }
+
     fn quantiles(&mut self, stage: &mut MetricsStage) -> Result<(), ParseError> {
         while self.take_op(",") {
             let value = self.literal()?.number().filter(|q| (0.0..=1.0).contains(q));
@@ -61,7 +93,7 @@ impl Parser<'_> {
                 self.advance();
                 let literal = self.literal()?;
                 // Durations come out of metrics in seconds.
-                let scale = if matches!(literal, crate::ast::Literal::Duration(_)) { 1e-9 } else { 1.0 };
+                let scale = if matches!(literal, Literal::Duration(_)) { 1e-9 } else { 1.0 };
                 let value = literal.number().ok_or_else(|| self.error("samples compare with a number"))?;
                 stage.then.push(SecondStage::Filter(op, value * scale));
             } else if self.take_op("|") {

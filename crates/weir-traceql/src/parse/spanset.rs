@@ -49,7 +49,7 @@ impl Parser<'_> {
 
     /// Whether the stage after this `|` is one that makes metrics.
     fn metrics_follow(&self) -> bool {
-        let is_metrics = |word: &str| word == "compare" || MetricsOp::ALL.iter().any(|(name, _)| *name == word);
+        let is_metrics = |word: &str| MetricsOp::ALL.iter().any(|(name, _)| *name == word);
         matches!(self.peek_at(1), Token::Word(word) if is_metrics(word))
     }
 
