@@ -12,7 +12,7 @@ use weir_ingest::Ingest;
 use weir_kafka::LagHandle;
 use weir_model::source::{LogSource, MetricSource, SpanSource};
 use weir_model::usage::Usage;
-use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed, Timestamp};
+use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed, LogDeletions, Timestamp};
 use weir_rules::Rules;
 
 use crate::demo::{self, DemoControl};
@@ -29,7 +29,9 @@ pub struct App {
     /// The account that queries draw from.
     pub query_budget: Budget,
     pub metrics: Arc<dyn MetricSource>,
+    /// Without what `log_deletions` hides.
     pub logs: Arc<dyn LogSource>,
+    pub log_deletions: Arc<dyn LogDeletions>,
     pub spans: Arc<dyn SpanSource>,
     pub changes: Arc<dyn ChangeSource>,
     pub change_sink: Arc<dyn ChangeSink>,

@@ -1,9 +1,10 @@
-//! The ways in: remote write, OTLP over HTTP and gRPC, Loki push.
+//! The ways in: remote write, OTLP over HTTP and gRPC, Loki push, Elasticsearch's bulk.
 //!
 //! Every handler reads a bounded body, decodes it off the async threads when it is large, and hands
 //! it to `weir_ingest::Ingest`. Malformed bodies count at their sender and are answered with a text
 //! that names the place.
 
+mod elastic;
 mod grpc;
 mod loki;
 mod otlp;
@@ -14,7 +15,7 @@ pub use grpc::router as grpc_router;
 
 use std::sync::Arc;
 
-use axum::routing::post;
+use axum::routing::{get, post};
 use axum::{Extension, Router};
 
 use crate::App;
@@ -30,5 +31,12 @@ pub fn router() -> Router<Arc<App>> {
         .route("/otlp/v1/logs", post(otlp::loki_logs))
         .route("/loki/api/v1/push", post(loki::push))
         .route("/api/prom/push", post(loki::push))
+        .route("/_bulk", post(elastic::bulk).put(elastic::bulk))
+        .route("/elasticsearch", get(elastic::info))
+        .route("/elasticsearch/", get(elastic::info))
+        .route("/elasticsearch/_cluster/health", get(elastic::health))
+        .route("/elasticsearch/_license", get(elastic::license))
+        .route("/elasticsearch/_bulk", post(elastic::bulk).put(elastic::bulk))
+        .route("/elasticsearch/{index}/_bulk", post(elastic::bulk_index).put(elastic::bulk_index))
         .layer(Extension(Gate::default()))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use weir_model::source::{LogSource, SpanSource};
-use weir_model::{Budget, Clock, CommitFeed};
+use weir_model::{Budget, Clock, CommitFeed, LogDeletions};
 
 use crate::App;
 
@@ -12,6 +12,7 @@ pub(crate) struct Stores {
     /// The account that queries draw from.
     pub query_budget: Budget,
     pub logs: Arc<dyn LogSource>,
+    pub log_deletions: Arc<dyn LogDeletions>,
     pub spans: Arc<dyn SpanSource>,
     pub feed: Arc<CommitFeed>,
 }
@@ -22,6 +23,7 @@ impl Stores {
             clock: app.clock.clone(),
             query_budget: app.query_budget.clone(),
             logs: app.logs.clone(),
+            log_deletions: app.log_deletions.clone(),
             spans: app.spans.clone(),
             feed: app.feed.clone(),
         })
@@ -32,6 +34,8 @@ impl Stores {
     pub fn in_memory(logs: Arc<weir_events::MemLogs>, spans: Arc<weir_events::MemSpans>) -> Arc<Self> {
         let clock = weir_model::SimClock::at(weir_model::Timestamp(1_700_000_000_000));
         let feed = Arc::new(CommitFeed::default());
-        Arc::new(Self { clock: Arc::new(clock), query_budget: Budget::unlimited(), logs, spans, feed })
+        let log_deletions: Arc<dyn LogDeletions> = Arc::new(weir_events::MemDeletions::default());
+        let logs = Arc::new(weir_logql::HidingSource::new(logs, log_deletions.clone()));
+        Arc::new(Self { clock: Arc::new(clock), query_budget: Budget::unlimited(), logs, log_deletions, spans, feed })
     }
 }

@@ -8,9 +8,11 @@
 //! span (by id and kind) once.
 
 mod changes;
+mod mem_deletions;
 mod mem_logs;
 mod mem_spans;
 
 pub use changes::ChangeLog;
+pub use mem_deletions::MemDeletions;
 pub use mem_logs::MemLogs;
 pub use mem_spans::MemSpans;

@@ -1,4 +1,4 @@
-//! Ingest: decoders of foreign bytes (remote write, OTLP, Loki push, exposition text), their limits,
+//! Ingest: decoders of foreign bytes (remote write, OTLP, Loki push, Elasticsearch's bulk, exposition text), their limits,
 //! and [`Ingest`], which hands what was decoded to the stores and keeps the accounts.
 //!
 //! The decoders are pure functions from bytes to batches and never panic. This crate is *not* a
@@ -13,6 +13,7 @@
 mod cache;
 mod compress;
 mod decoded;
+pub mod elastic;
 mod enrich;
 pub mod exposition;
 mod ids;

@@ -20,6 +20,7 @@ pub enum Protocol {
     OtlpHttp,
     OtlpGrpc,
     LokiPush,
+    ElasticBulk,
     Scrape,
     /// weir writing for itself: recorded series, span metrics, lag.
     Internal,

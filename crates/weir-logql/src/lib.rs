@@ -26,6 +26,8 @@ pub use ast::{
     BinaryOp, Cardinality, Compare, Conversion, Expr, Grouping, LabelFilter, LabelFormat, LabelPick, LineFilter,
     LineOp, LogExpr, Matching, MetricExpr, Needle, RangeAggregation, RangeOp, Stage, Unwrap, VectorOp,
 };
+pub use eval::hiding::HidingSource;
+pub use eval::patterns::{LogPattern, PatternCollector};
 pub use eval::tail::TailFilter;
 pub use eval::{
     Engine, LogEntryResult, LogParams, LogResult, LogStream, MetricParams, MetricResult, MetricSeries, MetricValue,

@@ -12,9 +12,10 @@ use tokio_util::sync::CancellationToken;
 use weir_api::{App, DemoControl};
 use weir_collect::{Collector, CollectorOptions};
 use weir_diagnose::{DiagnoseMetrics, Graph, IncidentOptions, Incidents, Sources};
-use weir_events::{ChangeLog, MemLogs, MemSpans};
+use weir_events::{ChangeLog, MemDeletions, MemLogs, MemSpans};
 use weir_ingest::{Ingest, IngestOptions, Limits};
 use weir_kafka::{ClusterOptions, LagOptions, LagPoller};
+use weir_logql::HidingSource;
 use weir_model::entity::{Aliases, EntityTable};
 use weir_model::usage::Usage;
 use weir_model::{Budget, Clock, CommitFeed, SystemClock, TenantId};
@@ -138,6 +139,9 @@ fn build(
     let [metrics, logs, spans, query_budget, rules, graph, lag] = &parts;
     let metrics = Arc::new(MemMetrics::new(metrics));
     let logs = Arc::new(MemLogs::new(logs));
+    let log_deletions = Arc::new(MemDeletions::default());
+    // Whoever reads logs reads them without what was deleted.
+    let log_source = Arc::new(HidingSource::new(logs.clone(), log_deletions.clone()));
     let spans = Arc::new(MemSpans::new(spans));
     let changes = Arc::new(ChangeLog::default());
     // Every component adds its own; the prefix stands in each name.
@@ -163,7 +167,7 @@ fn build(
         clock: clock.clone(),
         sources: Sources {
             metrics: metrics.clone(),
-            logs: logs.clone(),
+            logs: log_source.clone(),
             spans: spans.clone(),
             changes: changes.clone(),
         },
@@ -213,7 +217,8 @@ fn build(
         query_budget: query_budget.clone(),
         budgets: std::iter::once(root).chain(parts).collect(),
         metrics,
-        logs,
+        logs: log_source,
+        log_deletions,
         spans,
         changes: changes.clone(),
         change_sink: changes,

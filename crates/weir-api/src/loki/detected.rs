@@ -18,6 +18,8 @@ use crate::tenant::Tenant;
 const DEFAULT_NANOS: i64 = 3600 * 1_000_000_000;
 /// Values remembered of one field; its cardinality is cut there.
 const VALUES_MAX: usize = 1000;
+/// Fields of one answer, whatever its `limit`.
+const FIELDS_MAX: usize = 5000;
 
 pub(super) async fn labels(
     State(app): State<Arc<Stores>>,
@@ -45,8 +47,12 @@ pub(super) async fn fields(
         .into_iter()
         .take(limit)
         .map(|(name, field)| {
-            json!({"label": name, "type": field.kind.unwrap_or("string"), "cardinality": field.values.len(),
-                "parsers": field.parser.map(|p| [p])})
+            let mut shown = json!({"label": name, "type": field.kind.unwrap_or("string"),
+                "cardinality": field.values.len(), "parsers": field.parsers()});
+            if !field.json_path.is_empty() {
+                shown["jsonPath"] = json!(field.json_path);
+            }
+            shown
         })
         .collect();
     Ok(Json(json!({"fields": found, "limit": limit})))
@@ -77,12 +83,22 @@ struct Field {
     /// Of all values so far; `string` as soon as two differ.
     kind: Option<&'static str>,
     values: BTreeSet<String>,
-    /// `None` for structured metadata.
-    parser: Option<&'static str>,
+    /// Both unset: structured metadata.
+    is_json: bool,
+    is_logfmt: bool,
+    /// Keys from the outermost object to the value, as they stand in the line.
+    json_path: Vec<String>,
 }
 
 impl Field {
-    fn add(&mut self, value: &str, parser: Option<&'static str>) {
+    /// As Loki shows them: null for structured metadata.
+    fn parsers(&self) -> Option<Vec<&'static str>> {
+        let found = [(self.is_json, "json"), (self.is_logfmt, "logfmt")];
+        let names: Vec<&'static str> = found.into_iter().filter_map(|(is, name)| is.then_some(name)).collect();
+        (!names.is_empty()).then_some(names)
+    }
+
+    fn add(&mut self, value: &str) {
         let kind = kind_of(value);
         self.kind = match self.kind {
             None => Some(kind),
@@ -90,7 +106,6 @@ impl Field {
             Some("int" | "float") if matches!(kind, "int" | "float") => Some("float"),
             Some(_) => Some("string"),
         };
-        self.parser = self.parser.or(parser);
         if self.values.len() < VALUES_MAX {
             self.values.insert(value.to_owned());
         }
@@ -102,9 +117,9 @@ fn kind_of(value: &str) -> &'static str {
         "int"
     } else if value.parse::<f64>().is_ok() {
         "float"
-    } else if matches!(value, "true" | "false") {
+    } else if matches!(value, "true" | "false" | "True" | "False" | "TRUE" | "FALSE" | "t" | "f" | "T" | "F") {
         "boolean"
-    } else if weir_logql::parse_duration(value).is_some() {
+    } else if weir_go::parse_go_duration(value).is_ok() {
         "duration"
     } else if weir_logql::parse_bytes(value).is_some() {
         "bytes"
@@ -118,28 +133,36 @@ fn collect(result: &LogResult) -> BTreeMap<String, Field> {
     for stream in &result.streams {
         for entry in &stream.entries {
             for (name, value) in &entry.metadata {
-                fields.entry(name.to_string()).or_default().add(value, None);
+                fields.entry(name.to_string()).or_default().add(value);
             }
-            let mut found: Vec<(String, String)> = Vec::new();
-            let parsed =
-                json_parser::flatten(&entry.line, |name, value| found.push((name.to_owned(), value.to_owned())));
-            let parser = if parsed.is_ok() {
-                "json"
-            } else {
-                found.clear();
-                // A word without `=` is prose, not a field; a lenient reading never fails.
-                let read = logfmt::pairs(&entry.line, false, |key, value| {
-                    if !value.is_empty() {
-                        found.push((key.to_owned(), value.into_owned()));
-                    }
-                });
-                debug_assert!(read.is_ok(), "lenient");
-                "logfmt"
+            let full = |name: &str| {
+                let taken = stream.labels.get(name).is_some() || entry.metadata.iter().any(|(n, _)| **n == *name);
+                if taken { format!("{name}_extracted") } else { name.to_owned() }
             };
-            for (name, value) in found {
-                let taken = stream.labels.get(&name).is_some() || entry.metadata.iter().any(|(n, _)| **n == *name);
-                let name = if taken { format!("{name}_extracted") } else { name };
-                fields.entry(name).or_default().add(&value, Some(parser));
+            if entry.line.trim_start().starts_with('{') {
+                // What stands before a fault in the line counts.
+                let _ = json_parser::flatten_while(&entry.line, |found| {
+                    let field = fields.entry(full(found.name)).or_default();
+                    field.add(found.value);
+                    field.is_json = true;
+                    if field.json_path.is_empty() {
+                        field.json_path.extend(found.parents.iter().cloned());
+                        field.json_path.push(found.key.to_owned());
+                    }
+                    fields.len() < FIELDS_MAX
+                });
+            } else {
+                // A word without `=` is prose, not a field; a lenient reading never fails.
+                let _ = logfmt::pairs_while(&entry.line, false, |key, value| {
+                    if !value.is_empty() {
+                        let mut name = String::with_capacity(key.len());
+                        json_parser::push_sanitised(&mut name, key);
+                        let field = fields.entry(full(&name)).or_default();
+                        field.add(&value);
+                        field.is_logfmt = true;
+                    }
+                    fields.len() < FIELDS_MAX
+                });
             }
         }
     }

@@ -20,26 +20,28 @@ pub(super) struct Stream<'a> {
 #[serde(untagged)]
 enum Entry<'a> {
     Plain(String, &'a str),
-    Categorised(String, &'a str, Categories),
+    Categorised(String, &'a str, Categories<'a>),
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Categories {
+struct Categories<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
-    structured_metadata: Option<Labels>,
+    structured_metadata: Option<BTreeMap<&'a str, &'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    parsed: Option<Labels>,
+    parsed: Option<BTreeMap<&'a str, &'a str>>,
 }
 
-fn labels(pairs: &Pairs) -> Option<Labels> {
-    (!pairs.is_empty()).then(|| Labels::from_pairs(pairs.iter().map(|(n, v)| (n.clone(), v.clone()))))
+/// Not a label set: a parsed value may be empty and is shown.
+fn labels(pairs: &Pairs) -> Option<BTreeMap<&str, &str>> {
+    (!pairs.is_empty()).then(|| pairs.iter().map(|(n, v)| (&**n, &**v)).collect())
 }
 
 /// Index labels alone name the stream; metadata and parsed labels stand beside each line.
 pub(super) fn categorised(streams: &[LogStream]) -> Vec<Stream<'_>> {
-    let entry =
-        |e: &'_ LogEntryResult| Categories { structured_metadata: labels(&e.metadata), parsed: labels(&e.parsed) };
+    fn entry(e: &LogEntryResult) -> Categories<'_> {
+        Categories { structured_metadata: labels(&e.metadata), parsed: labels(&e.parsed) }
+    }
     streams
         .iter()
         .map(|s| Stream {

@@ -3,10 +3,12 @@
 //! Errors are plain text. Times of log entries are strings of nanoseconds, those of metric samples
 //! numbers of seconds.
 
+mod deletes;
 mod detected;
 mod encode;
 mod metadata;
 pub(crate) mod params;
+mod patterns;
 mod query;
 mod tail;
 mod volume;
@@ -42,6 +44,12 @@ pub(crate) fn router<S>(stores: &Arc<Stores>) -> Router<S> {
         .route("/loki/api/v1/detected_labels", get(detected::labels).post(detected::labels))
         .route("/loki/api/v1/detected_fields", get(detected::fields).post(detected::fields))
         .route("/loki/api/v1/detected_field/{name}/values", get(detected::values).post(detected::values))
+        .route("/loki/api/v1/patterns", get(patterns::patterns).post(patterns::patterns))
+        .route(
+            "/loki/api/v1/delete",
+            get(deletes::list).post(deletes::create).put(deletes::create).delete(deletes::cancel),
+        )
+        .route("/loki/api/v1/drilldown-limits", get(query::drilldown_limits))
         .route("/loki/api/v1/format_query", get(query::format).post(query::format))
         .route("/loki/api/v1/status/buildinfo", get(build_info))
         .route(

@@ -80,6 +80,18 @@ pub(super) async fn format(params: Params) -> Response {
     }
 }
 
+/// What the Drilldown app asks before it offers anything.
+pub(super) async fn drilldown_limits() -> Json<serde_json::Value> {
+    let limits = json!({
+        "discover_log_levels": true, "discover_service_name": true, "log_level_fields": ["level", "severity"],
+        "max_entries_limit_per_query": ENTRIES_MAX, "max_query_length": "30d1h", "metric_aggregation_enabled": false,
+        "max_query_series": Engine::default().series_max, "pattern_persistence_enabled": false, "query_timeout": "1m",
+        "retention_period": "0s", "volume_enabled": true, "volume_max_series": 1000,
+    });
+    Json(json!({"limits": limits, "pattern_ingester_enabled": true, "version": env!("CARGO_PKG_VERSION"),
+        "maxDetectedFields": 1000, "maxDetectedValues": 1000, "maxLabelValues": 1000, "maxLinesPerQuery": ENTRIES_MAX}))
+}
+
 /// Opens on this task, runs on a thread for CPU work; a dropped request cancels the run.
 pub(super) async fn run<T, Open, Opened, Run>(app: &Arc<Stores>, open: Open) -> Result<T, ApiError>
 where

@@ -91,7 +91,7 @@ pub(super) async fn tail(app: Arc<Stores>, hub: Arc<TailHub>, request: Request) 
     let expr = weir_logql::parse_log(params.required("query")?)?;
     let delay = params.duration("delay_for")?.unwrap_or(0);
     if !(0..=DELAY_NANOS_MAX).contains(&delay) {
-        return Err(ApiError::bad("delay_for can't be greater than 5 seconds"));
+        return Err(ApiError::bad("delay_for can't be greater than 5"));
     }
     let hour = 3600 * 1_000_000_000;
     let start = params.time("start")?.unwrap_or(Nanos(app.clock.now_nanos().0 - hour));

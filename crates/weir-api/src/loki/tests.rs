@@ -169,7 +169,8 @@ async fn bad_requests_say_what_is_wrong() {
     check("/loki/api/v1/query", &[("query", "{a=\"b\"}")], "not supported as an instant query").await;
     check(range, &[("query", r#"count_over_time({app="a"} | json [1m])"#)], "pipeline error: 'JSONParserErr'").await;
     check("/loki/api/v1/tail", &[("query", "{")], "parse error").await;
-    check("/loki/api/v1/tail", &[("query", "{a=\"b\"}"), ("delay_for", "6")], "5 seconds").await;
+    check("/loki/api/v1/tail", &[("query", "{a=\"b\"}"), ("delay_for", "6")], "delay_for can't be greater than 5")
+        .await;
     check("/loki/api/v1/format_query", &[("query", "{")], "invalid-query").await;
 }
 
@@ -237,4 +238,90 @@ async fn metadata_tells_what_there_is() {
         .await;
     check("/prometheus/api/v1/rules", &[], success(json!({"groups": []}))).await;
     check("/prometheus/api/v1/alerts", &[], success(json!({"alerts": []}))).await;
+}
+
+#[tokio::test]
+async fn fields_name_their_path() {
+    let loki = Loki::new();
+    let body = Loki::json(loki.get("/loki/api/v1/detected_fields", &[("query", r#"{app="a"} |= "ms""#)], &[]).await);
+    assert_eq!(
+        body["fields"],
+        json!([
+            {"label": "level", "type": "string", "cardinality": 2, "parsers": ["json"], "jsonPath": ["level"]},
+            {"label": "ms", "type": "int", "cardinality": 2, "parsers": ["json"], "jsonPath": ["ms"]},
+            {"label": "trace_id", "type": "string", "cardinality": 1, "parsers": null},
+        ])
+    );
+}
+
+#[tokio::test]
+async fn patterns_count_lines_over_time() {
+    let loki = Loki::new();
+    let params = [("query", r#"{app="a"}"#), ("step", "60"), ("start", "1699999920"), ("end", "1700000000")];
+    let body = Loki::json(loki.get("/loki/api/v1/patterns", &params, &[]).await);
+    assert_eq!(
+        body["data"],
+        json!([
+            {"pattern": r#"{"level":"<_>","ms":<_>}"#, "level": "unknown", "samples": [[1_699_999_920, 2]]},
+            {"pattern": "not json", "level": "unknown", "samples": [[1_699_999_920, 1]]},
+        ])
+    );
+}
+
+impl Loki {
+    async fn send(&self, method: &str, path: &str, params: &[(&str, &str)]) -> (u16, String) {
+        let query: String = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(params).finish();
+        let request = Request::builder().method(method).uri(format!("{path}?{query}")).body(Body::empty()).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 24).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn lines(&self, query: &str) -> usize {
+        let body = Self::json(self.get("/loki/api/v1/query_range", &[("query", query)], &[]).await);
+        let streams = body["data"]["result"].as_array().unwrap();
+        streams.iter().map(|s| s["values"].as_array().unwrap().len()).sum()
+    }
+}
+
+#[tokio::test]
+async fn deleted_lines_are_gone_at_once_and_come_back_when_it_is_cancelled() {
+    let loki = Loki::new();
+    let path = "/loki/api/v1/delete";
+    let all = r#"{app=~".+"}"#;
+    assert_eq!(loki.lines(all).await, 4);
+    let request = [("query", r#"{app="a"} | json | level="error""#), ("start", "1699999000"), ("end", "1700000000")];
+    assert_eq!(loki.send("POST", path, &request).await, (204, String::new()));
+    assert_eq!(loki.lines(all).await, 3);
+    let counted = [("query", r#"sum(count_over_time({app="a"}[5m]))"#)];
+    let body = Loki::json(loki.get("/loki/api/v1/query", &counted, &[]).await);
+    assert_eq!(body["data"]["result"][0]["value"][1], "2");
+
+    let whole = [("query", r#"{app="b"}"#), ("start", "0")];
+    assert_eq!(loki.send("PUT", path, &whole).await.0, 204);
+    assert_eq!(loki.lines(all).await, 2);
+    let values = Loki::json(loki.get("/loki/api/v1/label/app/values", &[], &[]).await);
+    assert_eq!(values["data"], json!(["a"]));
+
+    let listed = Loki::json(loki.send("GET", path, &[]).await);
+    assert_eq!(listed[0]["query"], r#"{app="a"} | json | level="error""#);
+    assert_eq!((&listed[0]["start_time"], &listed[0]["created_at"]), (&json!(1_699_999_000), &json!(NOW)));
+    let ids: Vec<&str> = listed.as_array().unwrap().iter().map(|d| d["request_id"].as_str().unwrap()).collect();
+    assert_ne!(ids[0], ids[1]);
+    assert_eq!(loki.send("DELETE", path, &[("request_id", ids[0]), ("force", "true")]).await.0, 204);
+    assert_eq!(loki.lines(all).await, 3);
+    assert_eq!(loki.send("DELETE", path, &[("request_id", ids[0])]).await.0, 404);
+
+    for (params, want) in [
+        (vec![("start", "1")], "query not set"),
+        (vec![("query", "{a=\"b\"}")], "start time not set"),
+        (vec![("query", "{a=\"b\"}"), ("start", "x")], "invalid start time"),
+        (vec![("query", "{a="), ("start", "1")], "parse error at line 1"),
+        (vec![("query", "{a=\"b\"}"), ("start", "1"), ("end", "1800000000")], "future"),
+        (vec![("query", "{a=\"b\"} | drop a"), ("start", "1")], "only a selector"),
+    ] {
+        let (status, body) = loki.send("POST", path, &params).await;
+        assert!(status == 400 && body.contains(want), "{params:?}: {status} {body}");
+    }
 }

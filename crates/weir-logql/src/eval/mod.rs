@@ -2,8 +2,10 @@
 
 mod accumulate;
 pub(crate) mod binary;
+pub mod hiding;
 mod log;
 mod metric;
+pub mod patterns;
 mod range;
 pub mod tail;
 mod vector;
