@@ -1,9 +1,10 @@
 //! Walks a parsed template over its data.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
+use super::html::Scanner;
 use super::parse::{Block, Node, Operand, Pipe};
 use super::value::Value;
 use super::{Named, Template, TemplateError, Templates};
@@ -31,7 +32,8 @@ impl Call<'_> {
         let named =
             find(self.templates, self.template, name).ok_or_else(|| format!("template {name:?} not defined"))?;
         let mut out = String::new();
-        let run = Run { templates: self.templates, template: self.template, env: self.env, steps: self.steps };
+        let run =
+            Run { templates: self.templates, template: self.template, env: self.env, steps: self.steps, html: None };
         run.named(named, data, &mut out, self.depth + 1).map_err(|e| e.to_string())?;
         Ok(out)
     }
@@ -42,9 +44,10 @@ pub(super) fn render(
     template: &Template,
     data: &Value,
     env: &dyn Any,
+    html: bool,
 ) -> Result<String, TemplateError> {
-    let steps = Cell::new(0);
-    let run = Run { templates, template, env, steps: &steps };
+    let (steps, scanner) = (Cell::new(0), RefCell::default());
+    let run = Run { templates, template, env, steps: &steps, html: html.then_some(&scanner) };
     let mut out = String::new();
     let mut frame = Frame { file: template.name.clone(), variables: vec![("$", data.clone())], depth: 0, line: 1 };
     let result = run.block(&template.body, data, &mut frame, &mut out);
@@ -91,6 +94,8 @@ struct Run<'a> {
     template: &'a Template,
     env: &'a dyn Any,
     steps: &'a Cell<u32>,
+    /// Where in the HTML the output stands; `None` for plain text.
+    html: Option<&'a RefCell<Scanner>>,
 }
 
 impl<'a> Run<'a> {
@@ -142,9 +147,13 @@ impl<'a> Run<'a> {
             Node::Action(pipe) => {
                 let value = self.pipe(pipe, dot, frame)?;
                 if pipe.variables.is_empty() {
-                    match &value {
-                        Value::Str(s) => out.push_str(s),
-                        other => out.push_str(&other.text()),
+                    match (&value, self.html) {
+                        (value, Some(scanner)) => {
+                            let escaped = scanner.borrow_mut().escape(out, value);
+                            out.push_str(&escaped);
+                        }
+                        (Value::Str(s), None) => out.push_str(s),
+                        (other, None) => out.push_str(&other.text()),
                     }
                 }
             }

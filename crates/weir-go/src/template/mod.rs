@@ -18,6 +18,7 @@
 mod builtin;
 mod common;
 mod exec;
+mod html;
 mod lex;
 mod parse;
 mod printf;
@@ -95,7 +96,12 @@ impl Templates {
 
     /// `env` is what functions see as [`Call::env`].
     pub fn render_with(&self, template: &Template, data: &Value, env: &dyn Any) -> Result<String, TemplateError> {
-        exec::render(self, template, data, env)
+        exec::render(self, template, data, env, false)
+    }
+
+    /// As [`Templates::render_with`], with what actions print escaped for where in the HTML it stands.
+    pub fn render_html(&self, template: &Template, data: &Value, env: &dyn Any) -> Result<String, TemplateError> {
+        exec::render(self, template, data, env, true)
     }
 
     pub fn names(&self) -> impl Iterator<Item = &str> {
