@@ -14,15 +14,18 @@ mod config;
 mod machine;
 mod manager;
 mod matchers;
+mod md5;
 mod metrics;
 mod notify;
 mod sender;
 mod silence;
+mod smtp;
 mod template;
+mod tls;
 
 use weir_model::TenantId;
 
-pub use config::{Config, ConfigError, parse_config, read_config};
+pub use config::{Config, ConfigError, Receiver, Route, parse_config, read_config};
 pub use machine::{Alert, AlertStatus, GroupView, Job, Machine, PostError, PostedAlert};
 pub use manager::{Alerts, SentNotification};
 pub use matchers::{MatcherError, parse_matcher, parse_matchers};

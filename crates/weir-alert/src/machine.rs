@@ -6,12 +6,14 @@
 
 mod flush;
 mod inhibit;
+mod persist;
 mod store;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use weir_model::{AlertEvent, AlertPhase, Labels, TenantId, Timestamp};
 
 use crate::Enricher;
@@ -42,14 +44,17 @@ type GroupId = (usize, Labels);
 type LogKey = (String, String, usize);
 
 /// What was last told to one integration about one group.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct LogEntry {
-    firing: BTreeSet<Labels>,
-    resolved: BTreeSet<Labels>,
+    /// Fingerprints.
+    firing: BTreeSet<u64>,
+    resolved: BTreeSet<u64>,
     at: Timestamp,
     expires_at: Timestamp,
     cause: Option<String>,
     cause_updates: u32,
+    /// What the receiver wants to know at the next notification, such as the message to change.
+    kept: String,
 }
 
 #[derive(Debug)]
@@ -82,6 +87,8 @@ pub struct Job {
     pub integration: usize,
     pub config: Arc<Config>,
     pub notification: Notification,
+    /// What the last delivery of this group to this integration kept.
+    pub kept: String,
     /// No attempt starts later.
     pub deadline: Timestamp,
 }
@@ -103,6 +110,16 @@ pub struct Machine {
     next_job: u64,
     next_gc: Timestamp,
     next_cause_check: Timestamp,
+    /// What changed since the last [`Machine::take_batch`].
+    dirty: BTreeSet<Record>,
+}
+
+/// What outlives a restart.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Record {
+    Silence(TenantId, String),
+    Log(TenantId, LogKey),
+    Alert(TenantId, Labels),
 }
 
 impl Machine {
@@ -116,6 +133,7 @@ impl Machine {
             next_job: 1,
             next_gc: Timestamp::MIN,
             next_cause_check: Timestamp::MIN,
+            dirty: BTreeSet::new(),
         }
     }
 
@@ -224,6 +242,13 @@ impl Machine {
         flush.into_iter().chain(cause).min()
     }
 
+    /// What the delivery of a job keeps for the next one; before [`Machine::done`].
+    pub fn keep(&mut self, job: u64, kept: String) {
+        if let Some(in_flight) = self.in_flight.get_mut(&job) {
+            in_flight.entry.kept = kept;
+        }
+    }
+
     /// The result of a job.
     pub fn done(&mut self, job: u64, delivered: bool, now: Timestamp) {
         let Some(in_flight) = self.in_flight.remove(&job) else { return };
@@ -231,6 +256,7 @@ impl Machine {
         if delivered {
             let mut entry = in_flight.entry;
             entry.at = entry.at.max(now);
+            self.dirty.insert(Record::Log(in_flight.tenant.clone(), in_flight.log_key.clone()));
             state.log.insert(in_flight.log_key, entry);
         }
         let Some(group) = state.groups.get_mut(&in_flight.group) else { return };
@@ -253,7 +279,7 @@ impl Machine {
     }
 
     fn collect_garbage(&mut self, now: Timestamp) {
-        for tenant in self.tenants.values_mut() {
+        for (id, tenant) in &mut self.tenants {
             let grouped: BTreeSet<&Labels> = tenant.groups.values().flat_map(|g| &g.members).collect();
             let gone: Vec<Labels> = tenant
                 .alerts
@@ -263,9 +289,17 @@ impl Machine {
                 .collect();
             for labels in gone {
                 tenant.alerts.remove(&labels);
+                self.dirty.insert(Record::Alert(id.clone(), labels));
             }
-            tenant.log.retain(|_, entry| entry.expires_at > now);
-            tenant.silences.collect_garbage(now, RETENTION);
+            let over: Vec<LogKey> =
+                tenant.log.iter().filter(|(_, entry)| entry.expires_at <= now).map(|(key, _)| key.clone()).collect();
+            for key in over {
+                tenant.log.remove(&key);
+                self.dirty.insert(Record::Log(id.clone(), key));
+            }
+            for silence in tenant.silences.collect_garbage(now, RETENTION) {
+                self.dirty.insert(Record::Silence(id.clone(), silence));
+            }
         }
         self.tenants.retain(|_, t| !(t.alerts.is_empty() && t.log.is_empty() && t.silences.is_empty()));
     }

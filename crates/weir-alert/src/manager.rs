@@ -9,6 +9,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_model::{AlertEvent, AlertListener, Clock, Matcher, TenantId, Timestamp};
+use weir_state::State;
 
 use crate::Enricher;
 use crate::config::Config;
@@ -47,24 +48,32 @@ struct Inner {
     sent: Mutex<VecDeque<SentNotification>>,
     sender: Sender,
     places: Semaphore,
+    state: State,
+    /// Batches reach the disk in the order in which they were taken.
+    writing: tokio::sync::Mutex<()>,
     metrics: Metrics,
 }
 
 impl Alerts {
-    /// `external_url`: base of links, without a slash at the end.
-    pub fn new(clock: Arc<dyn Clock>, config: Config, external_url: String) -> Result<Self, reqwest::Error> {
+    /// Goes on where an earlier run over the same `state` ended. `external_url`: base of links, without
+    /// a slash at the end.
+    pub fn new(clock: Arc<dyn Clock>, config: Config, external_url: String, state: State) -> Self {
         for warning in config.warnings.iter().chain(&config.link_warnings(&external_url)) {
             tracing::warn!("alertmanager configuration: {warning}");
         }
-        Ok(Self(Arc::new(Inner {
-            sender: Sender::new(clock.clone())?,
+        let mut machine = Machine::new(Arc::new(config), external_url);
+        machine.restore(&state, clock.now());
+        Self(Arc::new(Inner {
+            sender: Sender::new(clock.clone()),
             clock,
-            machine: Mutex::new(Machine::new(Arc::new(config), external_url)),
+            machine: Mutex::new(machine),
             wake: Notify::new(),
             sent: Mutex::new(VecDeque::new()),
             places: Semaphore::new(CONCURRENT_MAX),
+            state,
+            writing: tokio::sync::Mutex::default(),
             metrics: Metrics::default(),
-        })))
+        }))
     }
 
     pub fn metrics(&self) -> &Metrics {
@@ -78,6 +87,7 @@ impl Alerts {
     }
 
     pub fn reload(&self, config: Config) {
+        self.0.sender.forget_connections();
         self.0.machine.lock().set_config(Arc::new(config), self.0.clock.now());
         self.0.wake.notify_one();
     }
@@ -105,14 +115,42 @@ impl Alerts {
         self.0.machine.lock().silences(tenant)
     }
 
-    /// `id`: of the silence, if it is a new one.
-    pub fn silence(&self, tenant: &TenantId, request: SilenceRequest, id: String) -> Result<String, SilenceError> {
-        self.0.machine.lock().silence(tenant, request, id, self.0.clock.now())
+    /// Durable when it answers. `id`: of the silence, if it is a new one.
+    pub async fn silence(
+        &self,
+        tenant: &TenantId,
+        request: SilenceRequest,
+        id: String,
+    ) -> Result<String, SilenceError> {
+        let id = self.0.machine.lock().silence(tenant, request, id, self.0.clock.now())?;
+        self.persist().await;
+        Ok(id)
     }
 
     /// Whether the silence is known.
-    pub fn expire_silence(&self, tenant: &TenantId, id: &str) -> bool {
-        self.0.machine.lock().expire_silence(tenant, id, self.0.clock.now())
+    pub async fn expire_silence(&self, tenant: &TenantId, id: &str) -> bool {
+        let known = self.0.machine.lock().expire_silence(tenant, id, self.0.clock.now());
+        self.persist().await;
+        known
+    }
+
+    /// Writes what changed. When the disk refuses, pages go out all the same, and the next write
+    /// carries what this one could not.
+    async fn persist(&self) {
+        let _one_at_a_time = self.0.writing.lock().await;
+        let batch = self.0.machine.lock().take_batch();
+        if batch.is_empty() {
+            return;
+        }
+        let state = self.0.state.clone();
+        match tokio::task::spawn_blocking(move || state.commit(batch)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                self.0.metrics.unwritten.inc();
+                tracing::error!(%error, "silences and notifications are not on disk");
+            }
+            Err(error) => tracing::error!(%error, "writing silences and notifications stopped"),
+        }
     }
 
     /// Newest first.
@@ -134,6 +172,7 @@ impl Alerts {
                 let (this, shutdown) = (self.clone(), shutdown.clone());
                 jobs.spawn(async move { shutdown.run_until_cancelled(this.deliver(job)).await });
             }
+            self.persist().await;
             let pause = next.map_or(Duration::from_secs(60), |at| at.since(self.0.clock.now()));
             tokio::select! {
                 () = shutdown.cancelled() => break,
@@ -144,6 +183,7 @@ impl Alerts {
         }
         jobs.close();
         jobs.wait().await;
+        self.persist().await;
     }
 
     async fn deliver(&self, job: Job) {
@@ -151,7 +191,7 @@ impl Alerts {
         let began = inner.clock.now();
         let receiver = &job.config.receivers[job.receiver];
         let integration = &receiver.integrations[job.integration];
-        let kind = Kind { integration: integration.kind.name() };
+        let kind = Kind { integration: integration.name() };
         inner.metrics.under_way.inc();
         let place = inner.places.acquire().await;
         let retries = inner.metrics.retries.get_or_create(&kind).clone();
@@ -161,13 +201,20 @@ impl Alerts {
         let now = inner.clock.now();
         inner.metrics.seconds.observe(now.since(began).as_secs_f64());
         match &result {
-            Ok(()) => inner.metrics.sent.get_or_create(&kind).inc(),
+            Ok(_) => inner.metrics.sent.get_or_create(&kind).inc(),
             Err(error) => {
                 tracing::error!(receiver = %receiver.name, integration = kind.integration, %error, "notification failed");
                 inner.metrics.failed.get_or_create(&kind).inc()
             }
         };
-        inner.machine.lock().done(job.id, result.is_ok(), now);
+        {
+            let mut machine = inner.machine.lock();
+            if let Ok(kept) = &result {
+                machine.keep(job.id, kept.clone());
+            }
+            machine.done(job.id, result.is_ok(), now);
+        }
+        self.persist().await;
         let sent = SentNotification {
             tenant: job.tenant,
             at: now,

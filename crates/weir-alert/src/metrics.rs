@@ -22,6 +22,7 @@ pub struct Metrics {
     pub(crate) retries: Family<Kind, Counter>,
     pub(crate) under_way: Gauge<i64, AtomicI64>,
     pub(crate) seconds: Histogram,
+    pub(crate) unwritten: Counter,
 }
 
 impl Default for Metrics {
@@ -33,6 +34,7 @@ impl Default for Metrics {
             retries: Family::default(),
             under_way: Gauge::default(),
             seconds: Histogram::new([0.01, 0.05, 0.2, 1.0, 5.0, 30.0, 120.0]),
+            unwritten: Counter::default(),
         }
     }
 }
@@ -42,6 +44,11 @@ impl Metrics {
         registry.register("weir_alert_received", "Alerts from rules and from senders", self.received.clone());
         registry.register("weir_alert_notifications", "Notifications delivered", self.sent.clone());
         registry.register("weir_alert_notifications_failed", "Notifications given up", self.failed.clone());
+        registry.register(
+            "weir_alert_state_writes_failed",
+            "Times that silences and notifications could not be written to disk",
+            self.unwritten.clone(),
+        );
         registry.register("weir_alert_notification_retries", "Attempts that were tried again", self.retries.clone());
         registry.register("weir_alert_notifications_under_way", "Notifications being sent", self.under_way.clone());
         registry.register(

@@ -152,8 +152,21 @@ impl Silences {
         true
     }
 
-    pub fn collect_garbage(&mut self, now: Timestamp, retention: Duration) {
-        self.0.retain(|_, s| s.ends_at.plus(retention) > now);
+    /// Ids of those that are forgotten.
+    pub fn collect_garbage(&mut self, now: Timestamp, retention: Duration) -> Vec<String> {
+        let over = self.0.values().filter(|s| s.ends_at.plus(retention) <= now);
+        let over: Vec<String> = over.map(|s| s.id.clone()).collect();
+        over.iter().for_each(|id| drop(self.0.remove(id)));
+        over
+    }
+
+    pub fn get(&self, id: &str) -> Option<&Silence> {
+        self.0.get(id)
+    }
+
+    /// As it was before a restart.
+    pub fn restore(&mut self, silence: Silence) {
+        self.0.insert(silence.id.clone(), silence);
     }
 }
 

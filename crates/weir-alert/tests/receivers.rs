@@ -48,7 +48,7 @@ impl Receiver {
                         let length = head.lines().find_map(|l| l.strip_prefix("content-length: ")).unwrap();
                         let length: usize = length.trim().parse().unwrap();
                         if bytes.len() >= end + 4 + length {
-                            break (head, serde_json::from_slice(&bytes[end + 4..]).unwrap());
+                            break (head, serde_json::from_slice(&bytes[end + 4..]).unwrap_or_default());
                         }
                     };
                     kept.lock().unwrap().push(Got { head, body });
@@ -83,7 +83,7 @@ fn start(receiver: &str, enricher: Option<Arc<dyn Enricher>>) -> (Alerts, Cancel
     let text =
         format!("route: {{receiver: r, group_wait: 0s, group_interval: 1s}}\nreceivers:\n- name: r\n{receiver}\n");
     let config = parse_config("am.yml", &text, None).unwrap();
-    let alerts = Alerts::new(Arc::new(SystemClock), config, "http://weir".into()).unwrap();
+    let alerts = Alerts::new(Arc::new(SystemClock), config, "http://weir".into(), weir_state::State::in_memory());
     if let Some(enricher) = enricher {
         alerts.set_enricher(enricher);
     }
@@ -191,4 +191,118 @@ async fn credentials_go_where_they_belong() {
     let head = |path: &str| got.iter().find(|g| g.head.starts_with(&format!("post {path} "))).unwrap().head.clone();
     assert!(head("/a").contains("authorization: basic dtpw"));
     assert!(head("/b").contains("authorization: bearer t"));
+}
+
+/// A mail server that follows RFC 5321 and keeps what it hears, over TLS when it is told to.
+async fn mail_server(
+    stream: tokio::net::TcpStream,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    heard: Arc<Mutex<Vec<String>>>,
+) {
+    use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncWrite, BufReader};
+    trait Wire: AsyncRead + AsyncWrite + Unpin + Send {}
+    impl<T: AsyncRead + AsyncWrite + Unpin + Send> Wire for T {}
+    let mut wire: BufReader<Box<dyn Wire>> = BufReader::new(Box::new(stream));
+    let (mut in_data, mut secure) = (false, false);
+    wire.write_all(b"220 mail\r\n").await.unwrap();
+    loop {
+        let mut line = String::new();
+        if wire.read_line(&mut line).await.unwrap_or(0) == 0 {
+            return;
+        }
+        let line = line.trim_end().to_owned();
+        heard.lock().unwrap().push(line.clone());
+        if in_data {
+            if line == "." {
+                in_data = false;
+                wire.write_all(b"250 taken\r\n").await.unwrap();
+            }
+            continue;
+        }
+        let answer: &[u8] = match line.split(' ').next().unwrap() {
+            "EHLO" if secure => b"250-mail\r\n250 AUTH CRAM-MD5 PLAIN\r\n",
+            "EHLO" => b"250-mail\r\n250 STARTTLS\r\n",
+            "STARTTLS" => {
+                wire.write_all(b"220 go on\r\n").await.unwrap();
+                let accepted = tls.clone().unwrap().accept(wire.into_inner()).await.unwrap();
+                wire = BufReader::new(Box::new(accepted));
+                secure = true;
+                continue;
+            }
+            "AUTH" => b"235 welcome\r\n",
+            "DATA" => {
+                in_data = true;
+                b"354 go on\r\n"
+            }
+            _ => b"250 fine\r\n",
+        };
+        wire.write_all(answer).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn mails_are_handed_over_encrypted_and_as_somebody() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let own = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
+    let tls = rustls::ServerConfig::builder().with_no_client_auth();
+    let tls = tls.with_single_cert(vec![own.cert.der().clone()], key).unwrap();
+    let tls = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let kept = heard.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(mail_server(stream, Some(tls.clone()), kept.clone()));
+        }
+    });
+    let dir = std::env::temp_dir().join(format!("weir-alert-mail-{port}"));
+    std::fs::create_dir_all(&dir).unwrap();
+    let ca = dir.join("ca.pem");
+    std::fs::write(&ca, own.cert.pem()).unwrap();
+    let config = format!(
+        "  email_configs: [{{to: ops@x.org, from: weir@x.org, smarthost: 'localhost:{port}', auth_username: u, \
+         auth_password: s3cret, text: '..{{{{ .Status }}}}', tls_config: {{ca_file: {}}}}}]",
+        ca.display()
+    );
+    let (alerts, _stop) = start(&config, None);
+    fire(&alerts);
+    let log = sent(&alerts, 1).await;
+    assert_eq!((log[0].error.as_deref(), log[0].integration), (None, "email"));
+    let heard = heard.lock().unwrap().clone();
+    let position =
+        |what: &str| heard.iter().position(|l| l.starts_with(what)).unwrap_or_else(|| panic!("{what}: {heard:?}"));
+    assert!(
+        position("STARTTLS") < position("AUTH PLAIN AHUAczNjcmV0")
+            && position("AUTH") < position("MAIL FROM:<weir@x.org>")
+    );
+    assert!(position("RCPT TO:<ops@x.org>") < position("Subject: [FIRING:1]"));
+    position("...firing");
+    std::fs::remove_dir_all(dir).unwrap();
+}
+
+#[tokio::test]
+async fn who_is_told_to_wait_waits_and_tokens_are_fetched_once() {
+    let receiver = Receiver::start(vec![
+        (NOW, 200, r#"{"access_token":"t0ken","expires_in":3600}"#),
+        (NOW, 503, "not yet"),
+        (NOW, 200, "ok"),
+    ])
+    .await;
+    let config = format!(
+        "  webhook_configs: [{{url: '{0}/hook', http_config: {{http_headers: {{X-Team: {{values: [a]}}}}, oauth2: {{client_id: c, \
+         client_secret: s, token_url: '{0}/token', scopes: [x]}}}}}}]",
+        receiver.url
+    );
+    let (alerts, _stop) = start(&config, None);
+    fire(&alerts);
+    let got = receiver.wait(3).await;
+    let paths: Vec<&str> = got.iter().map(|g| g.head.split(' ').nth(1).unwrap()).collect();
+    assert_eq!(paths, ["/token", "/hook", "/hook"]);
+    assert!(
+        got[1].head.contains("authorization: bearer t0ken") && got[1].head.contains("x-team: a"),
+        "{}",
+        got[1].head
+    );
 }

@@ -55,13 +55,22 @@ struct Filter {
     muted: bool,
     matchers: Vec<Matcher>,
     receiver: Option<Matcher>,
+    /// Over a receiver's labels and its `name`.
+    receiver_matchers: Vec<Matcher>,
 }
 
 impl Filter {
     #[allow(clippy::result_large_err, reason = "an answer is built once per wrong request")]
     fn parse(query: Option<String>) -> Result<Self, Response> {
-        let mut filter =
-            Self { active: true, silenced: true, inhibited: true, muted: true, matchers: Vec::new(), receiver: None };
+        let mut filter = Self {
+            active: true,
+            silenced: true,
+            inhibited: true,
+            muted: true,
+            matchers: Vec::new(),
+            receiver: None,
+            receiver_matchers: Vec::new(),
+        };
         for (key, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
             let flag = || match &*value {
                 "true" | "1" => Ok(true),
@@ -76,6 +85,9 @@ impl Filter {
                 // Alerts are routed when they come in, so none is ever unprocessed.
                 "unprocessed" => drop(flag()?),
                 "filter" => filter.matchers.extend(parse_matchers(&value).map_err(|e| bad(e.to_string()))?),
+                "receiver_matchers" => {
+                    filter.receiver_matchers.extend(parse_matchers(&value).map_err(|e| bad(e.to_string()))?)
+                }
                 "receiver" if !value.is_empty() => {
                     let matcher = Matcher::new("receiver", MatchOp::Regex, &*value);
                     filter.receiver = Some(matcher.map_err(|e| bad(format!("failed to parse receiver param: {e}")))?);
@@ -86,21 +98,31 @@ impl Filter {
         Ok(filter)
     }
 
-    fn receiver(&self, name: &str) -> bool {
+    fn receiver(&self, app: &App, name: &str) -> bool {
+        let labels = || {
+            let config = app.alerts.config();
+            let found = config.receivers.iter().find(|r| r.name == name).map(|r| r.labels.clone()).unwrap_or_default();
+            Labels::from_pairs(found).with("name", name)
+        };
         self.receiver.as_ref().is_none_or(|m| m.matches(name))
+            && (self.receiver_matchers.is_empty() || all_match(&self.receiver_matchers, &labels()))
     }
 
     fn alert(&self, alert: &AlertStatus) -> bool {
-        let active = alert.silenced_by.is_empty() && alert.inhibited_by.is_empty();
+        let active = !suppressed(alert);
         (self.active || !active)
             && (self.silenced || alert.silenced_by.is_empty())
             && (self.inhibited || alert.inhibited_by.is_empty())
     }
 }
 
+fn suppressed(alert: &AlertStatus) -> bool {
+    !(alert.silenced_by.is_empty() && alert.inhibited_by.is_empty() && alert.muted_by.is_empty())
+}
+
 fn alert_json(status: &AlertStatus) -> Value {
     let alert = &status.alert;
-    let muted = !status.silenced_by.is_empty() || !status.inhibited_by.is_empty();
+    let muted = suppressed(status);
     json!({
         "annotations": alert.annotations,
         "endsAt": alert.ends_at.rfc3339(),
@@ -109,7 +131,7 @@ fn alert_json(status: &AlertStatus) -> Value {
         "startsAt": alert.starts_at.rfc3339(),
         "status": {
             "inhibitedBy": status.inhibited_by,
-            "mutedBy": [],
+            "mutedBy": status.muted_by,
             "silencedBy": status.silenced_by,
             "state": if muted { "suppressed" } else { "active" },
         },
@@ -125,7 +147,7 @@ async fn alerts(State(app): State<Arc<App>>, Tenant(tenant): Tenant, RawQuery(qu
         Err(response) => return response,
     };
     let mut found = app.alerts.alerts(&tenant, &filter.matchers);
-    found.retain(|a| filter.alert(a) && a.receivers.iter().any(|r| filter.receiver(r)));
+    found.retain(|a| filter.alert(a) && a.receivers.iter().any(|r| filter.receiver(&app, r)));
     Json(found.iter().map(alert_json).collect::<Vec<_>>()).into_response()
 }
 
@@ -136,14 +158,14 @@ async fn groups(State(app): State<Arc<App>>, Tenant(tenant): Tenant, RawQuery(qu
     };
     let mut found = app.alerts.groups(&tenant, &filter.matchers);
     found.retain_mut(|g| {
-        let all_muted = g.alerts.iter().all(|a| !a.silenced_by.is_empty() || !a.inhibited_by.is_empty());
+        let all_muted = g.alerts.iter().all(suppressed);
         g.alerts.retain(|a| filter.alert(a));
-        filter.receiver(&g.receiver) && !g.alerts.is_empty() && (filter.muted || !all_muted)
+        filter.receiver(&app, &g.receiver) && !g.alerts.is_empty() && (filter.muted || !all_muted)
     });
     let json = |g: &weir_alert::GroupView| {
         json!({
             "labels": g.labels,
-            "routeLabels": {},
+            "routeLabels": g.route_labels,
             "receiver": { "name": g.receiver },
             "alerts": g.alerts.iter().map(alert_json).collect::<Vec<_>>(),
         })
@@ -308,7 +330,7 @@ async fn post_silence(State(app): State<Arc<App>>, Tenant(tenant): Tenant, body:
         Ok(request) => request,
         Err(text) => return bad(text),
     };
-    match app.alerts.silence(&tenant, request, fresh_id()) {
+    match app.alerts.silence(&tenant, request, fresh_id()).await {
         Ok(id) => Json(json!({ "silenceID": id })).into_response(),
         Err(e @ SilenceError::NotFound { .. }) => {
             (StatusCode::NOT_FOUND, Json(Value::from(e.to_string()))).into_response()
@@ -342,12 +364,16 @@ async fn silence(State(app): State<Arc<App>>, Tenant(tenant): Tenant, Path(id): 
 }
 
 async fn delete_silence(State(app): State<Arc<App>>, Tenant(tenant): Tenant, Path(id): Path<String>) -> Response {
-    if app.alerts.expire_silence(&tenant, &id) { StatusCode::OK.into_response() } else { not_found() }
+    if app.alerts.expire_silence(&tenant, &id).await { StatusCode::OK.into_response() } else { not_found() }
 }
 
 async fn receivers(State(app): State<Arc<App>>) -> Response {
     let config = app.alerts.config();
-    Json(config.receivers.iter().map(|r| json!({ "name": r.name })).collect::<Vec<_>>()).into_response()
+    let receiver = |r: &weir_alert::Receiver| match r.labels.is_empty() {
+        true => json!({ "name": r.name }),
+        false => json!({ "name": r.name, "labels": r.labels }),
+    };
+    Json(config.receivers.iter().map(receiver).collect::<Vec<_>>()).into_response()
 }
 
 async fn status(State(app): State<Arc<App>>) -> Response {

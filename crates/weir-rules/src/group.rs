@@ -1,19 +1,22 @@
 //! One rule group at work: evaluation of its rules in order, what they record, what they announce.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use weir_model::sink::{MetricBatch, SeriesBatch};
 use weir_model::{AlertEvent, HistogramSample, Labels, LabelsBuilder, Sample, TenantId, Timestamp};
+use weir_state::{Batch, State};
 
 use crate::arrival::Dirty;
 use crate::expand::{Answers, Element, Expansion, QUERIES_MAX, expand};
 use crate::file::{Rule, RuleGroup, RuleKind};
-use crate::machine::{Active, AlertMachine, StepError, Timing, Transition};
+use crate::machine::{Active, AlertMachine, StepError, StoredAlert, Timing, Transition};
 use crate::manager::{Recorded, Shared};
 use crate::view::{AlertView, GroupView, Health, RuleKindView, RuleView};
 
@@ -45,6 +48,8 @@ pub(crate) struct RuleState {
     last_evaluation: Option<Timestamp>,
     evaluation_time: Duration,
     last_arrival: Option<Timestamp>,
+    /// What is written down of its alerts, and when that was.
+    stored: (Vec<StoredAlert>, Timestamp),
 }
 
 impl RuleState {
@@ -60,12 +65,14 @@ impl RuleState {
             last_evaluation: None,
             evaluation_time: Duration::ZERO,
             last_arrival: None,
+            stored: (Vec::new(), Timestamp::MIN),
         }
     }
 }
 
 impl Group {
     /// `before`: the same group as it ran until now; state of rules that did not change moves over.
+    #[allow(clippy::too_many_arguments, reason = "made in two places, each argument of a type of its own")]
     pub fn new(
         tenant: TenantId,
         config: RuleGroup,
@@ -74,6 +81,7 @@ impl Group {
         dirty: Vec<Option<Arc<Dirty>>>,
         wake: Arc<Notify>,
         before: Option<&Group>,
+        restored: &mut Restored,
     ) -> Self {
         let mut old: Vec<(&Rule, Option<RuleState>)> = Vec::new();
         if let Some(before) = before {
@@ -93,6 +101,7 @@ impl Group {
             state.rules = old.into_iter().map(|(rule, s)| s.unwrap_or_else(|| RuleState::new(rule, 0))).collect();
         }
         let query_offset = config.query_offset.unwrap_or(query_offset);
+        restore(&tenant, &config, &mut rules, restored);
         Self {
             tenant,
             config,
@@ -145,6 +154,7 @@ impl Group {
                 };
             }
         }
+        self.persist(shared, at).await;
         let mut state = self.state.lock();
         state.last_evaluation = Some(at);
         state.evaluation_time = Duration::from_nanos((shared.clock.now_nanos().0 - began.0).max(0).unsigned_abs());
@@ -177,6 +187,38 @@ impl Group {
                 rule.machine.on_arrival(now, found).unwrap_or_default()
             };
             self.announce(shared, rule, transitions);
+        }
+    }
+
+    /// Writes down where alerts stand, if that changed, and each minute while there are any, so that
+    /// the next run knows how long weir was down.
+    async fn persist(&self, shared: &Shared, at: Timestamp) {
+        let mut batch = Batch::default();
+        for (rule, state) in self.config.rules.iter().zip(&mut self.state.lock().rules) {
+            let RuleKind::Alert { .. } = rule.kind else { continue };
+            let alerts = state.machine.stored();
+            let (before, saved_at) = &state.stored;
+            let same = alerts.len() == before.len() && alerts.iter().zip(before).all(|(a, b)| a.stands_as(b));
+            if same && (alerts.is_empty() || at.since(*saved_at) < STORED_EVERY) {
+                continue;
+            }
+            let name = stored_name(&self.config, rule);
+            if alerts.is_empty() {
+                batch.remove(TABLE, &self.tenant, name);
+            } else {
+                let record = Stored { v: VERSION, saved_at: at, alerts: alerts.clone() };
+                batch.put(TABLE, &self.tenant, name, serde_json::to_vec(&record).unwrap_or_default());
+            }
+            state.stored = (alerts, at);
+        }
+        if batch.is_empty() {
+            return;
+        }
+        let state = shared.state.clone();
+        match tokio::task::spawn_blocking(move || state.commit(batch)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, group = %self.config.name, "alert states are not on disk"),
+            Err(error) => tracing::error!(%error, "writing alert states stopped"),
         }
     }
 
@@ -338,6 +380,16 @@ impl Group {
                 tracing::debug!(%reason, "series of a removed rule could not be ended");
             }
         }
+        let mut batch = Batch::default();
+        for (rule, state) in self.config.rules.iter().zip(&self.state.lock().rules) {
+            // A rule that moved to its successor left nothing here.
+            if !state.stored.0.is_empty() {
+                batch.remove(TABLE, &self.tenant, stored_name(&self.config, rule));
+            }
+        }
+        if let Err(error) = shared.state.commit(batch) {
+            tracing::error!(%error, group = %self.config.name, "alert states of removed rules are still on disk");
+        }
     }
 
     pub fn view(&self) -> GroupView {
@@ -378,6 +430,72 @@ fn rule_view(rule: &Rule, state: &RuleState) -> RuleView {
 
 fn floats(elements: Vec<Element>) -> Vec<(Labels, Recorded)> {
     elements.into_iter().map(|(labels, value)| (labels, Recorded::Float(value))).collect()
+}
+
+const TABLE: &str = "rules.alerts";
+const VERSION: u8 = 1;
+/// How often what did not change is written again.
+const STORED_EVERY: Duration = Duration::from_secs(60);
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    v: u8,
+    saved_at: Timestamp,
+    alerts: Vec<StoredAlert>,
+}
+
+/// Alerts of an earlier run, by tenant and rule, until the rules that they belong to are loaded.
+#[derive(Default)]
+pub(crate) struct Restored {
+    alerts: HashMap<(TenantId, String), Stored>,
+    now: Timestamp,
+}
+
+impl Restored {
+    pub fn read(state: &State, now: Timestamp) -> Self {
+        let mut alerts = HashMap::new();
+        for (tenant, name, bytes) in state.scan(TABLE) {
+            match serde_json::from_slice::<Stored>(&bytes) {
+                Ok(stored) if stored.v == VERSION => {
+                    alerts.insert((tenant, name), stored);
+                }
+                Ok(stored) => tracing::error!(%tenant, version = stored.v, "alerts of another version are left alone"),
+                Err(error) => tracing::error!(%tenant, %error, "alerts of an earlier run cannot be read"),
+            }
+        }
+        Self { alerts, now }
+    }
+
+    /// What belongs to none of the tenant's rules as they are now.
+    pub fn forget(&mut self, tenant: &TenantId) -> Batch {
+        let mut batch = Batch::default();
+        self.alerts.retain(|(of, name), _| {
+            if of == tenant {
+                batch.remove(TABLE, tenant, name.clone());
+            }
+            of != tenant
+        });
+        batch
+    }
+}
+
+/// Names a rule by all that decides whether its state may be carried over, as [`Rule::same_as`].
+fn stored_name(group: &RuleGroup, rule: &Rule) -> String {
+    let hold = match &rule.kind {
+        RuleKind::Record { .. } => None,
+        RuleKind::Alert { hold, keep_firing_for, .. } => Some((hold, keep_firing_for)),
+    };
+    let text = format!("{:?}", (&group.file, &group.name, rule.name(), &rule.query, &rule.labels, hold));
+    hex::encode(Sha256::digest(text))
+}
+
+fn restore(tenant: &TenantId, group: &RuleGroup, rules: &mut [RuleState], restored: &mut Restored) {
+    for (rule, state) in group.rules.iter().zip(rules) {
+        if let Some(stored) = restored.alerts.remove(&(tenant.clone(), stored_name(group, rule))) {
+            state.stored = (stored.alerts.clone(), stored.saved_at);
+            state.machine.restore(stored.alerts, stored.saved_at, restored.now);
+        }
+    }
 }
 
 /// The series a recording rule writes.

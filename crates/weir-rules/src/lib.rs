@@ -18,14 +18,16 @@ mod group;
 mod machine;
 mod manager;
 mod metrics;
+mod offline;
 mod promql;
 mod view;
 
 pub use arrival::grows_with_data;
 pub use expand::{Element, Surroundings};
 pub use file::{Rule, RuleFileError, RuleGroup, RuleKind, parse_rule_file, read_rule_files};
-pub use machine::{Active, AlertMachine, AlertState, RESEND_DELAY, StepError, Timing, Transition};
+pub use machine::{Active, AlertMachine, AlertState, RESEND_DELAY, StepError, StoredAlert, Timing, Transition};
 pub use manager::{Evaluate, Options, Recorded, Rules};
 pub use metrics::Metrics;
+pub use offline::Offline;
 pub use promql::PromqlEvaluator;
 pub use view::{AlertView, GroupView, Health, HistoryEntry, RuleKindView, RuleView};

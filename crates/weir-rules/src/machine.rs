@@ -10,10 +10,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use weir_model::{AlertPhase, Labels, Timestamp};
 
 /// How long a resolved alert is still repeated to listeners that may have missed it.
 const RESOLVED_RETENTION: Duration = Duration::from_secs(15 * 60);
+/// Upstream's `for-outage-tolerance`.
+const OUTAGE_MAX: Duration = Duration::from_secs(3600);
+/// As long as a query looks back: by then every series that still comes has come again.
+const SPARED: Duration = Duration::from_secs(300);
 /// Time between two repetitions of a firing alert.
 pub const RESEND_DELAY: Duration = Duration::from_secs(60);
 
@@ -99,6 +104,8 @@ pub struct Alert {
     announced_at: Timestamp,
     last_sent: Option<Timestamp>,
     resolved_at: Option<Timestamp>,
+    /// After a restart, until when its absence says nothing: its series may not have come again yet.
+    spared_until: Option<Timestamp>,
 }
 
 impl Alert {
@@ -185,9 +192,12 @@ impl AlertMachine {
         let timing = self.timing;
         self.alerts.retain(|labels, alert| {
             let active = found.contains_key(labels);
-            if !active {
+            if active {
+                alert.spared_until = None;
+            } else {
                 alert.held_since = None;
             }
+            let active = active || alert.spared_until.is_some_and(|until| now < until);
             alert.grid = alert.grid.step(active, timing, now);
             alert.announce_grid(now, &mut out);
             let resolved_long_ago = alert.resolved_at.is_none_or(|at| now.since(at) > RESOLVED_RETENTION);
@@ -227,6 +237,29 @@ impl AlertMachine {
             }
         }
         Ok(out)
+    }
+
+    /// What outlives a restart: every alert that is not just an old resolve.
+    pub fn stored(&self) -> Vec<StoredAlert> {
+        let lives = |a: &&Alert| a.grid != AlertState::Inactive || a.phase().is_some_and(|p| p != AlertPhase::Resolved);
+        self.alerts.values().filter(lives).map(StoredAlert::of).collect()
+    }
+
+    /// Takes up what was stored at `saved_at`. The time in between does not count towards `for`; after
+    /// more than [`OUTAGE_MAX`] a pending alert starts anew. Nothing is announced again.
+    pub fn restore(&mut self, stored: Vec<StoredAlert>, saved_at: Timestamp, now: Timestamp) {
+        let down = now.since(saved_at);
+        for stored in stored {
+            let mut alert = stored.alert();
+            alert.spared_until = Some(now.plus(SPARED));
+            if let AlertState::Pending { since } = alert.grid {
+                if down > OUTAGE_MAX {
+                    continue;
+                }
+                alert.grid = AlertState::Pending { since: since.plus(down) };
+            }
+            self.alerts.insert(alert.labels.clone(), alert);
+        }
     }
 
     /// Forgets everything; what was announced as pending or firing is resolved.
@@ -280,6 +313,7 @@ impl Alert {
             announced_at: Timestamp::default(),
             last_sent: None,
             resolved_at: None,
+            spared_until: None,
         }
     }
 
@@ -340,6 +374,63 @@ impl Alert {
     fn transition(&self, phase: AlertPhase, active_at: Timestamp, at: Timestamp, repeated: bool) -> Transition {
         let (labels, annotations, value) = (self.labels.clone(), self.annotations.clone(), self.value);
         Transition { labels, annotations, value, phase, active_at, at, repeated }
+    }
+}
+
+/// An alert as it is written down.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StoredAlert {
+    labels: BTreeMap<String, String>,
+    annotations: BTreeMap<String, String>,
+    /// `None` for what JSON cannot say.
+    value: Option<f64>,
+    /// `pending` or `firing` on the grid, and since when.
+    grid: Option<(bool, Timestamp)>,
+    absent_since: Option<Timestamp>,
+    /// Whether listeners know it as firing, since when it is active for them, and when it was said.
+    announced: Option<(bool, Timestamp, Timestamp)>,
+}
+
+impl StoredAlert {
+    fn of(alert: &Alert) -> Self {
+        let pairs = |labels: &Labels| labels.iter().map(|l| (l.name.to_string(), l.value.to_string())).collect();
+        let (grid, absent_since) = match alert.grid {
+            AlertState::Inactive => (None, None),
+            AlertState::Pending { since } => (Some((false, since)), None),
+            AlertState::Firing { since, absent_since } => (Some((true, since)), absent_since),
+        };
+        let announced = alert.announced.filter(|(phase, _)| *phase != AlertPhase::Resolved);
+        Self {
+            labels: pairs(&alert.labels),
+            annotations: pairs(&alert.annotations),
+            value: Some(alert.value).filter(|v| v.is_finite()),
+            grid,
+            absent_since,
+            announced: announced.map(|(phase, since)| (phase == AlertPhase::Firing, since, alert.announced_at)),
+        }
+    }
+
+    fn alert(self) -> Alert {
+        let phase = |firing: bool| if firing { AlertPhase::Firing } else { AlertPhase::Pending };
+        let mut alert = Alert::new(&Active {
+            labels: Labels::from_pairs(self.labels),
+            annotations: Labels::from_pairs(self.annotations),
+            value: self.value.unwrap_or(f64::NAN),
+        });
+        alert.grid = match self.grid {
+            None => AlertState::Inactive,
+            Some((false, since)) => AlertState::Pending { since },
+            Some((true, since)) => AlertState::Firing { since, absent_since: self.absent_since },
+        };
+        alert.announced = self.announced.map(|(firing, since, _)| (phase(firing), since));
+        alert.announced_at = self.announced.map_or(Timestamp::default(), |(.., at)| at);
+        alert
+    }
+
+    /// Whether the same alert stands where it stood; values and texts change all the time.
+    pub fn stands_as(&self, other: &Self) -> bool {
+        (&self.labels, self.grid, self.absent_since, self.announced)
+            == (&other.labels, other.grid, other.absent_since, other.announced)
     }
 }
 

@@ -14,11 +14,12 @@ use weir_model::{
     Timestamp,
 };
 use weir_promql::Expr;
+use weir_state::State;
 
 use crate::arrival::{Arrivals, Dirty, grows_with_data};
 use crate::expand::{Element, Surroundings};
 use crate::file::{RuleGroup, RuleKind};
-use crate::group::Group;
+use crate::group::{Group, Restored};
 use crate::metrics::Metrics;
 use crate::view::{AlertView, GroupView, HistoryEntry};
 
@@ -66,6 +67,8 @@ pub struct Options {
     pub interval: Duration,
     /// For groups without a `query_offset`.
     pub query_offset: Duration,
+    /// Where alerts stand, over restarts.
+    pub state: State,
 }
 
 pub(crate) struct Shared {
@@ -74,11 +77,28 @@ pub(crate) struct Shared {
     pub sink: Arc<dyn MetricSink>,
     pub surroundings: Surroundings,
     pub metrics: Metrics,
+    pub state: State,
+    restored: Mutex<Restored>,
     listeners: RwLock<Vec<Arc<dyn AlertListener>>>,
     history: Mutex<VecDeque<HistoryEntry>>,
 }
 
 impl Shared {
+    pub fn new(options: Options) -> Self {
+        let restored = Restored::read(&options.state, options.clock.now());
+        Self {
+            state: options.state,
+            restored: Mutex::new(restored),
+            clock: options.clock,
+            evaluator: options.evaluator,
+            sink: options.sink,
+            surroundings: options.surroundings,
+            metrics: Metrics::default(),
+            listeners: RwLock::new(Vec::new()),
+            history: Mutex::new(VecDeque::new()),
+        }
+    }
+
     pub fn announce(&self, event: AlertEvent, repeated: bool) {
         if !repeated {
             self.metrics.transitions.inc();
@@ -121,19 +141,12 @@ struct Inner {
 
 impl Rules {
     pub fn new(options: Options) -> Self {
-        let shared = Shared {
-            clock: options.clock,
-            evaluator: options.evaluator,
-            sink: options.sink,
-            surroundings: options.surroundings,
-            metrics: Metrics::default(),
-            listeners: RwLock::new(Vec::new()),
-            history: Mutex::new(VecDeque::new()),
-        };
+        let (interval, query_offset) = (options.interval, options.query_offset);
+        let shared = Shared::new(options);
         Self(Arc::new(Inner {
             shared: Arc::new(shared),
-            interval: options.interval,
-            query_offset: options.query_offset,
+            interval,
+            query_offset,
             tenants: RwLock::new(HashMap::new()),
             tasks: TaskTracker::new(),
         }))
@@ -156,6 +169,7 @@ impl Rules {
         let mut tenants = inner.tenants.write();
         let old = tenants.remove(tenant).unwrap_or_default();
         let (mut groups, mut watches) = (Vec::new(), Vec::new());
+        let mut restored = inner.shared.restored.lock();
         for config in configs {
             let same = |g: &&Arc<Group>| g.config.name == config.name && g.config.file == config.file;
             let before = old.groups.iter().find(same).map(|g| &**g);
@@ -169,9 +183,14 @@ impl Rules {
                 dirty.push(mark);
             }
             let interval = config.interval.unwrap_or(inner.interval);
-            let group = Group::new(tenant.clone(), config, interval, inner.query_offset, dirty, wake, before);
+            let group =
+                Group::new(tenant.clone(), config, interval, inner.query_offset, dirty, wake, before, &mut restored);
             groups.push(Arc::new(group));
         }
+        if let Err(error) = inner.shared.state.commit(restored.forget(tenant)) {
+            tracing::error!(%error, "alert states of rules that are gone are still on disk");
+        }
+        drop(restored);
         let now = inner.shared.clock.now();
         for group in &old.groups {
             group.retire(&inner.shared, now);

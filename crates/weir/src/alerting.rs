@@ -12,6 +12,7 @@ use weir_model::sink::{MetricBatch, MetricSink, Outcome, WriteError};
 use weir_model::{Budget, Clock, Commit, CommitFeed, Labels, TenantId, Timestamp};
 use weir_promql::{Engine, EngineOptions};
 use weir_rules::{Options, PromqlEvaluator, Rules};
+use weir_state::State;
 use weir_tsdb::MemMetrics;
 
 /// What rules and alerts are connected to.
@@ -23,6 +24,8 @@ pub struct Surroundings<'a> {
     pub budget: Budget,
     pub incidents: &'a Incidents,
     pub external_url: String,
+    /// Silences, what was notified and where alerts stand.
+    pub state: State,
     pub registry: &'a mut Registry,
     pub shutdown: &'a CancellationToken,
 }
@@ -38,7 +41,7 @@ pub fn start(
     prometheus: Option<&PrometheusConfig>,
     around: Surroundings<'_>,
 ) -> anyhow::Result<Alerting> {
-    let alerts = Alerts::new(around.clock.clone(), config, around.external_url.clone())?;
+    let alerts = Alerts::new(around.clock.clone(), config, around.external_url.clone(), around.state.clone());
     alerts.set_enricher(Arc::new(Causes(around.incidents.clone())));
     let engine = Engine::new(EngineOptions { clock: around.clock.clone(), ..EngineOptions::default() });
     let rules = Rules::new(Options {
@@ -55,6 +58,7 @@ pub fn start(
         interval: prometheus.map_or(Duration::from_secs(60), |p| p.evaluation_interval),
         query_offset: prometheus.map_or(Duration::ZERO, |p| p.rule_query_offset),
         clock: around.clock,
+        state: around.state,
     });
     rules.metrics().register(around.registry);
     alerts.metrics().register(around.registry);

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod alerting;
+mod check;
 mod config_files;
+mod data;
 mod demo;
 mod drill;
 mod listen;
@@ -13,6 +15,7 @@ mod memory;
 mod serve;
 mod smoke;
 mod test;
+mod test_rules;
 mod web_config;
 
 #[global_allocator]
@@ -36,6 +39,8 @@ enum Command {
     Drill(drill::DrillArgs),
     /// Check a running server: three signals, lag, the page and one alert path.
     Smoke(smoke::SmokeArgs),
+    /// Check configuration files without starting anything; status 1 when one is wrong.
+    Check(check::CheckArgs),
     /// Run test cases from files, without a server.
     Test(test::TestArgs),
     /// One process of the demo's pipeline; the demo starts it.
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::main(args),
         Command::Drill(args) => drill::main(args),
         Command::Smoke(args) => smoke::main(args),
+        Command::Check(args) => check::main(args),
         Command::Test(args) => test::main(args),
         Command::DemoService(args) => demo::service(args),
     };

@@ -19,10 +19,12 @@ use weir_logql::HidingSource;
 use weir_model::entity::{Aliases, EntityTable};
 use weir_model::usage::Usage;
 use weir_model::{Budget, Clock, CommitFeed, SystemClock, TenantId};
+use weir_state::State;
 use weir_tsdb::MemMetrics;
 
 use crate::alerting::{self, Alerting};
 use crate::config_files::{ConfigFiles, Configured, Loaded, reload_on_hangup};
+use crate::data::{self, DataArgs};
 use crate::listen::{self, Protection};
 use crate::memory;
 use crate::web_config::WebConfig;
@@ -52,6 +54,8 @@ pub struct ServeArgs {
     kafka: Vec<ClusterOptions>,
     #[command(flatten)]
     files: ConfigFiles,
+    #[command(flatten)]
+    data: DataArgs,
     /// Memory for what is stored and queried, such as 2GiB; 60 % of what there is by default.
     #[arg(long, value_parser = memory::parse_bytes)]
     memory_limit: Option<u64>,
@@ -92,7 +96,9 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let limit_bytes = args.memory_limit.unwrap_or_else(memory::default_limit_bytes);
     let demo = args.demo_control.as_deref().map(DemoControl::new).transpose()?;
-    let app = build(limit_bytes, external_url, args.kafka, args.files, demo, &shutdown)?;
+    let data_dir = args.data.open()?;
+    let state = data::state(data_dir.as_ref())?;
+    let app = build(limit_bytes, external_url, args.kafka, args.files, state, demo, &shutdown)?;
 
     tracing::info!(limit_mib = limit_bytes >> 20, "metrics, logs and traces are kept in memory, lost on restart");
     announce(&own_url, &listeners)?;
@@ -121,6 +127,7 @@ fn build(
     external_url: String,
     kafka: Vec<ClusterOptions>,
     files: ConfigFiles,
+    state: State,
     demo: Option<DemoControl>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Arc<App>> {
@@ -195,6 +202,7 @@ fn build(
             budget: rules.clone(),
             incidents: &incidents,
             external_url: external_url.clone(),
+            state,
             registry: &mut registry,
             shutdown,
         },

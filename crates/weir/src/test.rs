@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Subcommand};
+use weir_model::Labels;
 use weir_promql::script::Script;
+
+use crate::test_rules;
 
 #[derive(Args)]
 pub struct TestArgs {
@@ -15,6 +18,23 @@ pub struct TestArgs {
 
 #[derive(Subcommand)]
 enum What {
+    /// Unit tests of rules in promtool's format.
+    Rules {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Which receivers an alert reaches, by an alertmanager.yml.
+    Routes {
+        /// Alertmanager's configuration.
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+        /// Receivers that it must reach, with commas between; status 1 if it reaches others.
+        #[arg(long, value_name = "NAMES")]
+        expect: Option<String>,
+        /// Labels of the alert.
+        #[arg(required = true, value_name = "NAME=VALUE")]
+        labels: Vec<String>,
+    },
     /// PromQL cases in Prometheus' script format (`load`, `eval`, `expect`).
     Promql {
         #[arg(required = true)]
@@ -23,13 +43,60 @@ enum What {
 }
 
 pub fn main(args: TestArgs) -> anyhow::Result<ExitCode> {
-    let What::Promql { files } = args.what;
-    let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start")?;
-    let mut n_failed = 0;
-    for file in &files {
-        n_failed += runtime.block_on(promql(file));
+    match args.what {
+        What::Rules { files } => rules(&files),
+        What::Routes { config, expect, labels } => routes(&config, expect.as_deref(), &labels),
+        What::Promql { files } => {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start")?;
+            let mut n_failed = 0;
+            for file in &files {
+                n_failed += runtime.block_on(promql(file));
+            }
+            Ok(if n_failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
     }
-    Ok(if n_failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+#[allow(clippy::print_stdout, reason = "the report is what the command is for")]
+fn rules(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start")?;
+    let mut wrong = false;
+    for file in files {
+        println!("Unit Testing:  {}", file.display());
+        match runtime.block_on(test_rules::run(file)) {
+            Ok(failures) if failures.is_empty() => println!("  SUCCESS"),
+            Ok(failures) => {
+                wrong = true;
+                eprintln!("  FAILED:");
+                failures.iter().for_each(|failure| eprintln!("    {failure}"));
+            }
+            Err(error) => {
+                wrong = true;
+                eprintln!("  FAILED:\n{}: {error}", file.display());
+            }
+        }
+    }
+    Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+#[allow(clippy::print_stdout, reason = "the report is what the command is for")]
+fn routes(config: &Path, expect: Option<&str>, labels: &[String]) -> anyhow::Result<ExitCode> {
+    let config = weir_alert::read_config(config)?;
+    let pair = |text: &String| {
+        let (name, value) = text.split_once('=').with_context(|| format!("label {text:?}: write it as name=value"))?;
+        Ok((name.to_owned(), value.to_owned()))
+    };
+    let labels = Labels::from_pairs(labels.iter().map(pair).collect::<anyhow::Result<Vec<_>>>()?);
+    let routes = config.routes_of(&labels);
+    let names: Vec<&str> = routes.iter().map(|r| config.receivers[config.routes[*r].receiver].name.as_str()).collect();
+    println!("{}", names.join(","));
+    let Some(expect) = expect else { return Ok(ExitCode::SUCCESS) };
+    let wanted: Vec<&str> = expect.split(',').map(str::trim).collect();
+    if wanted == names {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("WARNING: expected receivers did not match resolved receivers: {expect}");
+    Ok(ExitCode::FAILURE)
 }
 
 /// Number of cases that failed; a file that cannot be read counts as one.

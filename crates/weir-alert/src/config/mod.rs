@@ -1,15 +1,22 @@
 //! Alertmanager's configuration in its checked form.
 
-mod raw;
-mod read;
+pub(crate) mod http;
+pub(crate) mod interval;
+pub(crate) mod raw;
+pub(crate) mod read;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use weir_go::template::Templates;
-use weir_model::{Labels, Matcher, matcher::all_match};
+use weir_model::{Labels, Matcher, Timestamp, matcher::all_match};
 
+use crate::notify::Receive;
+
+pub use http::HttpConfig;
+pub use interval::TimeInterval;
 pub use read::{parse_config, read_config};
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +29,7 @@ pub struct ConfigError {
 }
 
 /// Text that is never printed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Secret(pub(crate) String);
 
 impl fmt::Debug for Secret {
@@ -38,6 +45,7 @@ pub struct Config {
     pub routes: Vec<Route>,
     pub receivers: Vec<Receiver>,
     pub inhibit_rules: Vec<InhibitRule>,
+    pub time_intervals: Vec<TimeInterval>,
     /// Defaults of upstream's names plus the files of `templates`.
     pub templates: Templates,
     /// The file with secrets replaced, for the API.
@@ -60,6 +68,12 @@ pub struct Route {
     pub children: Vec<usize>,
     /// Matchers from the root to here, as group keys begin.
     pub key: String,
+    /// Indexes into [`Config::time_intervals`]: muted inside any of these…
+    pub mute_time_intervals: Vec<usize>,
+    /// …and, if there are any, outside all of these.
+    pub active_time_intervals: Vec<usize>,
+    /// Templates, told to receivers; those of the parent are among them.
+    pub labels: BTreeMap<String, String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +95,7 @@ impl GroupBy {
 #[derive(Clone, Debug)]
 pub struct Receiver {
     pub name: String,
+    pub labels: BTreeMap<String, String>,
     pub integrations: Vec<Integration>,
 }
 
@@ -90,96 +105,13 @@ pub struct Integration {
     pub http: HttpConfig,
     /// Longest time for one attempt; `None`: what is left of the group's time.
     pub timeout: Option<Duration>,
-    pub kind: IntegrationKind,
+    pub(crate) kind: Arc<dyn Receive>,
 }
 
-#[derive(Clone, Debug)]
-pub enum IntegrationKind {
-    Webhook(Webhook),
-    Slack(Box<Slack>),
-    Pagerduty(Box<Pagerduty>),
-}
-
-impl IntegrationKind {
+impl Integration {
     pub fn name(&self) -> &'static str {
-        match self {
-            Self::Webhook(_) => "webhook",
-            Self::Slack(_) => "slack",
-            Self::Pagerduty(_) => "pagerduty",
-        }
+        self.kind.name()
     }
-
-    /// Where it sends to.
-    pub(crate) fn url(&self) -> &str {
-        match self {
-            Self::Webhook(w) => &w.url.0,
-            Self::Slack(s) => &s.api_url.0,
-            Self::Pagerduty(p) => &p.url,
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-pub struct Webhook {
-    pub url: Secret,
-    /// Most alerts in one body; 0 is all.
-    pub max_alerts: usize,
-}
-
-/// Texts of the Slack attachment; all are templates.
-#[derive(Clone, Debug)]
-pub struct Slack {
-    pub api_url: Secret,
-    pub texts: BTreeMap<&'static str, String>,
-    pub link_names: bool,
-    pub short_fields: bool,
-    pub fields: Vec<SlackField>,
-    pub actions: Vec<SlackAction>,
-    pub mrkdwn_in: Vec<String>,
-}
-
-#[derive(Clone, Debug)]
-pub struct SlackField {
-    pub title: String,
-    pub value: String,
-    pub short: Option<bool>,
-}
-
-#[derive(Clone, Debug)]
-pub struct SlackAction {
-    /// `type`, `text`, `url`, `style`, `name`, `value`.
-    pub texts: BTreeMap<&'static str, String>,
-    /// `title`, `text`, `ok_text`, `dismiss_text`.
-    pub confirm: Option<BTreeMap<&'static str, String>>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Pagerduty {
-    pub url: String,
-    pub key: PagerdutyKey,
-    /// `client`, `client_url`, `description`, `severity`, `source`, `class`, `component`, `group`.
-    pub texts: BTreeMap<&'static str, String>,
-    pub details: serde_json::Map<String, serde_json::Value>,
-    /// `src`, `alt`, `href`.
-    pub images: Vec<BTreeMap<&'static str, String>>,
-    /// `href`, `text`.
-    pub links: Vec<BTreeMap<&'static str, String>>,
-}
-
-#[derive(Clone, Debug)]
-pub enum PagerdutyKey {
-    /// Events API v2.
-    Routing(Secret),
-    /// Events API v1.
-    Service(Secret),
-}
-
-#[derive(Clone, Debug, Default)]
-pub struct HttpConfig {
-    pub basic_auth: Option<(String, Secret)>,
-    /// Type (`Bearer`) and credentials.
-    pub authorization: Option<(String, Secret)>,
-    pub follow_redirects: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -220,12 +152,23 @@ impl Config {
         }
     }
 
+    /// Names of the time intervals that mute a route now; empty while it is not muted.
+    pub fn muted_by(&self, route: &Route, now: Timestamp) -> Vec<String> {
+        let name = |idx: &usize| self.time_intervals[*idx].name.clone();
+        let within = |idx: &&usize| self.time_intervals[**idx].contains(now);
+        let active = &route.active_time_intervals;
+        if !active.is_empty() && !active.iter().any(|idx| within(&idx)) {
+            return active.iter().map(name).collect();
+        }
+        route.mute_time_intervals.iter().filter(within).map(name).collect()
+    }
+
     /// Warnings about a loopback `external_url` that receivers elsewhere cannot open.
     pub fn link_warnings(&self, external_url: &str) -> Vec<String> {
         if !is_loopback(external_url) {
             return Vec::new();
         }
-        let far = self.receivers.iter().filter(|r| r.integrations.iter().any(|i| !is_loopback(i.kind.url())));
+        let far = self.receivers.iter().filter(|r| r.integrations.iter().any(|i| !is_loopback(i.kind.target())));
         far.map(|r| {
             format!(
                 "receiver `{}` is on another machine, but links in its notifications lead to {external_url}; \

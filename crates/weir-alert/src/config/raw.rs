@@ -1,4 +1,5 @@
-//! The configuration as written. Unknown keys are refused by serde with their line.
+//! The configuration as written. Unknown keys are refused by serde with their line; the keys of
+//! each kind of receiver stand beside its code in `notify/`.
 
 use std::collections::BTreeMap;
 
@@ -6,11 +7,30 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_saphyr::Spanned;
 
-pub(super) type Text = Option<String>;
+use super::http::{RawHttp, RawTls};
+use super::interval::RawTimeInterval;
+use crate::notify;
+
+pub(crate) type Text = Option<String>;
+
+/// The keys of one kind of receiver: first those that are text, then others with their types.
+macro_rules! receiver_keys {
+    ($name:ident { $($text:ident),* $(,)? } $($(#[$meta:meta])* $other:ident: $ty:ty),* $(,)?) => {
+        #[derive(serde::Deserialize, Default)]
+        #[serde(deny_unknown_fields, default)]
+        pub(crate) struct $name {
+            pub send_resolved: Option<bool>,
+            pub http_config: Option<$crate::config::http::RawHttp>,
+            $(pub $text: Option<String>,)*
+            $($(#[$meta])* pub $other: $ty,)*
+        }
+    };
+}
+pub(crate) use receiver_keys;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct RawConfig {
+pub(crate) struct RawConfig {
     #[serde(default)]
     pub global: RawGlobal,
     #[serde(default)]
@@ -20,70 +40,47 @@ pub(super) struct RawConfig {
     pub receivers: Vec<Spanned<RawReceiver>>,
     #[serde(default)]
     pub inhibit_rules: Vec<Spanned<RawInhibit>>,
+    #[serde(default)]
+    pub time_intervals: Vec<Spanned<RawTimeInterval>>,
+    #[serde(default)]
+    pub mute_time_intervals: Vec<Spanned<RawTimeInterval>>,
+    /// Alertmanager's traces of itself; accepted, without effect.
+    pub tracing: Option<IgnoredAny>,
 }
 
-/// Keys of integrations that are not supported are accepted: without such a receiver, which is
-/// refused, they have no effect.
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawGlobal {
-    pub resolve_timeout: Option<Spanned<String>>,
-    pub http_config: Option<RawHttp>,
-    pub slack_api_url: Text,
-    pub slack_api_url_file: Text,
-    pub pagerduty_url: Text,
-    pub smtp_from: Option<IgnoredAny>,
-    pub smtp_hello: Option<IgnoredAny>,
-    pub smtp_smarthost: Option<IgnoredAny>,
-    pub smtp_auth_username: Option<IgnoredAny>,
-    pub smtp_auth_password: Option<IgnoredAny>,
-    pub smtp_auth_password_file: Option<IgnoredAny>,
-    pub smtp_auth_secret: Option<IgnoredAny>,
-    pub smtp_auth_identity: Option<IgnoredAny>,
-    pub smtp_require_tls: Option<IgnoredAny>,
-    pub smtp_tls_config: Option<IgnoredAny>,
-    pub opsgenie_api_url: Option<IgnoredAny>,
-    pub opsgenie_api_key: Option<IgnoredAny>,
-    pub opsgenie_api_key_file: Option<IgnoredAny>,
-    pub victorops_api_url: Option<IgnoredAny>,
-    pub victorops_api_key: Option<IgnoredAny>,
-    pub victorops_api_key_file: Option<IgnoredAny>,
-    pub telegram_api_url: Option<IgnoredAny>,
-    pub webex_api_url: Option<IgnoredAny>,
-    pub wechat_api_url: Option<IgnoredAny>,
+macro_rules! global_keys {
+    ($($text:ident),* $(,)?) => {
+        #[derive(Deserialize, Default)]
+        #[serde(deny_unknown_fields, default)]
+        pub(crate) struct RawGlobal {
+            pub resolve_timeout: Option<Spanned<String>>,
+            pub http_config: Option<RawHttp>,
+            pub smtp_require_tls: Option<bool>,
+            pub smtp_force_implicit_tls: Option<bool>,
+            pub smtp_tls_config: Option<RawTls>,
+            $(pub $text: Text,)*
+        }
+    };
 }
 
-impl RawGlobal {
-    /// Names of keys that were given and have no effect.
-    pub fn ignored(&self) -> Vec<&'static str> {
-        let given = [
-            ("smtp_from", self.smtp_from.is_some()),
-            ("smtp_hello", self.smtp_hello.is_some()),
-            ("smtp_smarthost", self.smtp_smarthost.is_some()),
-            ("smtp_auth_username", self.smtp_auth_username.is_some()),
-            ("smtp_auth_password", self.smtp_auth_password.is_some()),
-            ("smtp_auth_password_file", self.smtp_auth_password_file.is_some()),
-            ("smtp_auth_secret", self.smtp_auth_secret.is_some()),
-            ("smtp_auth_identity", self.smtp_auth_identity.is_some()),
-            ("smtp_require_tls", self.smtp_require_tls.is_some()),
-            ("smtp_tls_config", self.smtp_tls_config.is_some()),
-            ("opsgenie_api_url", self.opsgenie_api_url.is_some()),
-            ("opsgenie_api_key", self.opsgenie_api_key.is_some()),
-            ("opsgenie_api_key_file", self.opsgenie_api_key_file.is_some()),
-            ("victorops_api_url", self.victorops_api_url.is_some()),
-            ("victorops_api_key", self.victorops_api_key.is_some()),
-            ("victorops_api_key_file", self.victorops_api_key_file.is_some()),
-            ("telegram_api_url", self.telegram_api_url.is_some()),
-            ("webex_api_url", self.webex_api_url.is_some()),
-            ("wechat_api_url", self.wechat_api_url.is_some()),
-        ];
-        given.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect()
-    }
+global_keys! {
+    smtp_from, smtp_hello, smtp_smarthost, smtp_auth_username, smtp_auth_password, smtp_auth_password_file,
+    smtp_auth_secret, smtp_auth_secret_file, smtp_auth_identity,
+    slack_api_url, slack_api_url_file, slack_app_token, slack_app_token_file, slack_app_url,
+    pagerduty_url,
+    opsgenie_api_url, opsgenie_api_key, opsgenie_api_key_file,
+    victorops_api_url, victorops_api_key, victorops_api_key_file,
+    telegram_api_url, telegram_bot_token, telegram_bot_token_file,
+    webex_api_url,
+    wechat_api_url, wechat_api_secret, wechat_api_secret_file, wechat_api_corp_id,
+    rocketchat_api_url, rocketchat_token, rocketchat_token_file, rocketchat_token_id, rocketchat_token_id_file,
+    mattermost_webhook_url, mattermost_webhook_url_file,
+    jira_api_url,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct RawRoute {
+pub(crate) struct RawRoute {
     pub receiver: Text,
     pub group_by: Option<Vec<String>>,
     #[serde(rename = "continue")]
@@ -95,12 +92,15 @@ pub(super) struct RawRoute {
     pub group_wait: Text,
     pub group_interval: Text,
     pub repeat_interval: Text,
+    pub mute_time_intervals: Vec<String>,
+    pub active_time_intervals: Vec<String>,
+    pub labels: BTreeMap<String, String>,
     pub routes: Vec<Spanned<RawRoute>>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct RawInhibit {
+pub(crate) struct RawInhibit {
     #[serde(rename = "name")]
     pub _name: Text,
     pub source_matchers: Vec<String>,
@@ -112,152 +112,52 @@ pub(super) struct RawInhibit {
     pub equal: Vec<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawReceiver {
-    pub name: String,
-    #[serde(default)]
-    pub webhook_configs: Vec<Spanned<RawWebhook>>,
-    #[serde(default)]
-    pub slack_configs: Vec<Spanned<RawSlack>>,
-    #[serde(default)]
-    pub pagerduty_configs: Vec<Spanned<RawPagerduty>>,
+/// One place per kind of receiver: its key in the file, and what reads it.
+macro_rules! receiver_kinds {
+    ($($key:ident: $module:ident),* $(,)?) => {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub(crate) struct RawReceiver {
+            pub name: String,
+            #[serde(default)]
+            pub labels: BTreeMap<String, String>,
+            $(#[serde(default)] pub $key: Option<Vec<Spanned<notify::$module::Raw>>>,)*
+        }
+
+        impl RawReceiver {
+            /// Integrations in upstream's order of kinds.
+            pub(crate) fn integrations(
+                &self,
+                reader: &mut super::read::Reader<'_>,
+                global: &RawGlobal,
+            ) -> Result<Vec<super::Integration>, super::ConfigError> {
+                let mut out = Vec::new();
+                $(for raw in self.$key.iter().flatten() {
+                    out.push(notify::$module::read(reader, global, raw.referenced.line(), &raw.value)?);
+                })*
+                Ok(out)
+            }
+        }
+    };
 }
 
-#[derive(Deserialize, Default, Clone)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawHttp {
-    pub basic_auth: Option<RawBasicAuth>,
-    pub authorization: Option<RawAuthorization>,
-    pub bearer_token: Text,
-    pub bearer_token_file: Text,
-    pub follow_redirects: Option<bool>,
-    pub enable_http2: Option<bool>,
-}
-
-#[derive(Deserialize, Default, Clone)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawBasicAuth {
-    pub username: String,
-    pub password: Text,
-    pub password_file: Text,
-}
-
-#[derive(Deserialize, Default, Clone)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawAuthorization {
-    #[serde(rename = "type")]
-    pub kind: Text,
-    pub credentials: Text,
-    pub credentials_file: Text,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawWebhook {
-    pub send_resolved: Option<bool>,
-    pub http_config: Option<RawHttp>,
-    pub url: Text,
-    pub url_file: Text,
-    pub max_alerts: usize,
-    pub timeout: Text,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawSlack {
-    pub send_resolved: Option<bool>,
-    pub http_config: Option<RawHttp>,
-    pub api_url: Text,
-    pub api_url_file: Text,
-    pub channel: Text,
-    pub username: Text,
-    pub color: Text,
-    pub title: Text,
-    pub title_link: Text,
-    pub pretext: Text,
-    pub text: Text,
-    pub fallback: Text,
-    pub callback_id: Text,
-    pub icon_emoji: Text,
-    pub icon_url: Text,
-    pub image_url: Text,
-    pub thumb_url: Text,
-    pub footer: Text,
-    pub message_text: Text,
-    pub link_names: bool,
-    pub short_fields: bool,
-    pub mrkdwn_in: Option<Vec<String>>,
-    pub fields: Vec<RawSlackField>,
-    pub actions: Vec<RawSlackAction>,
-    pub timeout: Text,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RawSlackField {
-    pub title: String,
-    pub value: String,
-    pub short: Option<bool>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawSlackAction {
-    #[serde(rename = "type")]
-    pub kind: Text,
-    pub text: Text,
-    pub url: Text,
-    pub style: Text,
-    pub name: Text,
-    pub value: Text,
-    pub confirm: Option<RawSlackConfirm>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawSlackConfirm {
-    pub title: Text,
-    pub text: Text,
-    pub ok_text: Text,
-    pub dismiss_text: Text,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawPagerduty {
-    pub send_resolved: Option<bool>,
-    pub http_config: Option<RawHttp>,
-    pub routing_key: Text,
-    pub routing_key_file: Text,
-    pub service_key: Text,
-    pub service_key_file: Text,
-    pub url: Text,
-    pub client: Text,
-    pub client_url: Text,
-    pub description: Text,
-    pub severity: Text,
-    pub source: Text,
-    pub class: Text,
-    pub component: Text,
-    pub group: Text,
-    pub details: BTreeMap<String, serde_json::Value>,
-    pub images: Vec<RawImage>,
-    pub links: Vec<RawLink>,
-    pub timeout: Text,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawImage {
-    pub src: Text,
-    pub alt: Text,
-    pub href: Text,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct RawLink {
-    pub href: Text,
-    pub text: Text,
+receiver_kinds! {
+    webhook_configs: webhook,
+    email_configs: email,
+    pagerduty_configs: pagerduty,
+    opsgenie_configs: opsgenie,
+    wechat_configs: wechat,
+    slack_configs: slack,
+    victorops_configs: victorops,
+    pushover_configs: pushover,
+    sns_configs: sns,
+    telegram_configs: telegram,
+    discord_configs: discord,
+    webex_configs: webex,
+    msteams_configs: msteams,
+    msteamsv2_configs: msteamsv2,
+    jira_configs: jira,
+    rocketchat_configs: rocketchat,
+    mattermost_configs: mattermost,
+    incidentio_configs: incidentio,
 }

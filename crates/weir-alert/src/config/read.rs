@@ -8,13 +8,11 @@ use serde_saphyr::Spanned;
 use weir_go::parse_prometheus_duration;
 use weir_model::{MatchOp, Matcher};
 
+use super::http::RawHttp;
 use super::raw::*;
 use super::*;
 use crate::matchers::{parse_matchers, show_matchers};
 use crate::template::default_templates;
-
-const PAGERDUTY_V2: &str = "https://events.pagerduty.com/v2/enqueue";
-const PAGERDUTY_V1: &str = "https://events.pagerduty.com/generic/2010-04-15/create_event.json";
 
 /// Reads a configuration file; template globs and secret files are relative to its folder.
 pub fn read_config(path: &Path) -> Result<Config, ConfigError> {
@@ -34,13 +32,25 @@ pub fn parse_config(file: &str, text: &str, folder: Option<&Path>) -> Result<Con
         let reason = e.without_snippet().to_string();
         fail(e.location().map_or(0, |l| l.line()), reason.lines().next().unwrap_or_default().to_owned())
     })?;
-    let mut reader = Reader { file, folder, secrets: Vec::new(), global_http: RawHttp::default(), names: Vec::new() };
-    let mut warnings: Vec<String> = raw.global.ignored().iter().map(|k| format!("global.{k} has no effect")).collect();
+    let mut reader = Reader {
+        file,
+        folder,
+        secrets: Vec::new(),
+        global_http: RawHttp::default(),
+        names: Vec::new(),
+        intervals: Vec::new(),
+        warnings: Vec::new(),
+    };
+    if raw.tracing.is_some() {
+        reader.warnings.push("`tracing` has no effect".to_owned());
+    }
     let resolve_timeout = match &raw.global.resolve_timeout {
         Some(t) => reader.duration(t.referenced.line(), "resolve_timeout", &t.value)?,
         None => Duration::from_secs(300),
     };
     reader.global_http = raw.global.http_config.clone().unwrap_or_default();
+    reader.http(0, &None)?;
+    reader.global_secrets(&raw.global);
     reader.names = raw.receivers.iter().map(|r| r.value.name.clone()).collect();
     let mut receivers = Vec::new();
     for (idx, receiver) in raw.receivers.iter().enumerate() {
@@ -48,11 +58,21 @@ pub fn parse_config(file: &str, text: &str, folder: Option<&Path>) -> Result<Con
         if reader.names[..idx].contains(&receiver.value.name) {
             return Err(fail(line, format!("notification config name {:?} is not unique", receiver.value.name)));
         }
-        receivers.push(reader.receiver(&raw.global, &receiver.value)?);
+        let integrations = receiver.value.integrations(&mut reader, &raw.global)?;
+        let (name, labels) = (receiver.value.name.clone(), receiver.value.labels.clone());
+        receivers.push(Receiver { name, labels, integrations });
+    }
+    for interval in raw.mute_time_intervals.iter().chain(&raw.time_intervals) {
+        let line = interval.referenced.line();
+        let interval = interval.value.check().map_err(|e| fail(line, e))?;
+        if reader.intervals.iter().any(|known| known.name == interval.name) {
+            return Err(fail(line, format!("time interval {:?} is not unique", interval.name)));
+        }
+        reader.intervals.push(interval);
     }
     let root = raw.route.ok_or_else(|| fail(1, "no routes provided; give `route` with a `receiver`".to_owned()))?;
     let mut routes = Vec::new();
-    reader.route(&root, None, &mut routes, &mut warnings)?;
+    reader.route(&root, None, &mut routes)?;
     let mut inhibit_rules = Vec::new();
     for rule in &raw.inhibit_rules {
         inhibit_rules.push(reader.inhibit(rule)?);
@@ -64,7 +84,9 @@ pub fn parse_config(file: &str, text: &str, folder: Option<&Path>) -> Result<Con
         }
     }
     let original = mask(text, &reader.secrets);
-    let config = Config { resolve_timeout, routes, receivers, inhibit_rules, templates, original, warnings };
+    let (time_intervals, warnings) = (reader.intervals, reader.warnings);
+    let config =
+        Config { resolve_timeout, routes, receivers, inhibit_rules, time_intervals, templates, original, warnings };
     crate::notify::check_templates(&config).map_err(|reason| fail(0, reason))?;
     Ok(config)
 }
@@ -81,41 +103,100 @@ fn mask(text: &str, secrets: &[(String, bool)]) -> String {
     out
 }
 
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     file: &'a str,
     folder: Option<&'a Path>,
     /// Each with whether it stands in the file itself.
     secrets: Vec<(String, bool)>,
-    global_http: RawHttp,
+    pub(super) global_http: RawHttp,
     names: Vec<String>,
+    intervals: Vec<TimeInterval>,
+    warnings: Vec<String>,
 }
 
 impl Reader<'_> {
-    fn fail(&self, line: u64, reason: impl Into<String>) -> ConfigError {
+    pub(crate) fn fail(&self, line: u64, reason: impl Into<String>) -> ConfigError {
         ConfigError { file: self.file.to_owned(), line, reason: reason.into() }
     }
 
-    fn duration(&self, line: u64, key: &str, text: &str) -> Result<Duration, ConfigError> {
+    pub(crate) fn duration(&self, line: u64, key: &str, text: &str) -> Result<Duration, ConfigError> {
         parse_prometheus_duration(text).map_err(|e| self.fail(line, format!("{key}: {e}")))
     }
 
     /// A secret given directly or by file; `None` when neither is.
-    fn secret(&mut self, line: u64, key: &str, value: &Text, file: &Text) -> Result<Option<Secret>, ConfigError> {
-        let (secret, inline) = match (value, file) {
-            (Some(_), Some(_)) => {
-                return Err(self.fail(line, format!("at most one of {key} & {key}_file must be configured")));
-            }
-            (Some(value), None) => (value.clone(), true),
+    pub(crate) fn secret(
+        &mut self,
+        line: u64,
+        key: &str,
+        value: &Text,
+        file: &Text,
+    ) -> Result<Option<Secret>, ConfigError> {
+        let Some(secret) = self.text_or_file(line, key, value, file)? else { return Ok(None) };
+        self.secrets.push((secret.clone(), value.is_some()));
+        Ok(Some(Secret(secret)))
+    }
+
+    /// Notes them for masking, whether a receiver uses them or not.
+    fn global_secrets(&mut self, global: &RawGlobal) {
+        let given = [
+            &global.smtp_auth_password,
+            &global.smtp_auth_secret,
+            &global.slack_api_url,
+            &global.slack_app_token,
+            &global.opsgenie_api_key,
+            &global.victorops_api_key,
+            &global.telegram_bot_token,
+            &global.wechat_api_secret,
+            &global.rocketchat_token,
+            &global.rocketchat_token_id,
+            &global.mattermost_webhook_url,
+        ];
+        self.secrets.extend(given.into_iter().flatten().map(|s| (s.clone(), true)));
+    }
+
+    /// As [`Reader::secret`], for what may be shown.
+    pub(crate) fn text_or_file(
+        &self,
+        line: u64,
+        key: &str,
+        value: &Text,
+        file: &Text,
+    ) -> Result<Option<String>, ConfigError> {
+        match (value, file) {
+            (Some(_), Some(_)) => Err(self.fail(line, format!("at most one of {key} & {key}_file must be configured"))),
+            (Some(value), None) => Ok(Some(value.clone())),
             (None, Some(name)) => {
                 let path = self.folder.map_or_else(|| Path::new(name).to_owned(), |f| f.join(name));
                 let text = std::fs::read_to_string(&path)
                     .map_err(|e| self.fail(line, format!("{key}_file: cannot read {}: {e}", path.display())))?;
-                (text.trim().to_owned(), false)
+                Ok(Some(text.trim().to_owned()))
             }
-            (None, None) => return Ok(None),
-        };
-        self.secrets.push((secret.clone(), inline));
-        Ok(Some(Secret(secret)))
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// A secret of a receiver, else the global one of the same meaning.
+    pub(crate) fn secret_or(
+        &mut self,
+        line: u64,
+        key: &str,
+        own: (&Text, &Text),
+        global: (&str, &Text, &Text),
+    ) -> Result<Option<Secret>, ConfigError> {
+        match self.secret(line, key, own.0, own.1)? {
+            Some(secret) => Ok(Some(secret)),
+            None => self.secret(line, global.0, global.1, global.2),
+        }
+    }
+
+    /// The URL in a secret. A placeholder such as `<SLACK_WEBHOOK_URL>` is loaded with a warning, so that
+    /// a file from a repository can be tried as it stands; nothing can be sent to it.
+    pub(crate) fn secret_url(&mut self, line: u64, key: &str, url: &Secret) -> Result<(), ConfigError> {
+        if is_placeholder(&url.0) {
+            self.warnings.push(format!("{}:{line}: {key} is a placeholder; nothing can be sent there", self.file));
+            return Ok(());
+        }
+        self.url(line, key, &url.0)
     }
 
     fn template_files(&self, pattern: &str) -> Result<Vec<(String, String)>, ConfigError> {
@@ -170,11 +251,10 @@ impl Reader<'_> {
 
     /// Adds the route and its children to `routes`; gives its index.
     fn route(
-        &self,
+        &mut self,
         raw: &Spanned<RawRoute>,
         parent: Option<usize>,
         routes: &mut Vec<Route>,
-        warnings: &mut Vec<String>,
     ) -> Result<usize, ConfigError> {
         let (line, raw) = (raw.referenced.line(), &raw.value);
         let texts = raw.matchers.clone().unwrap_or_default();
@@ -182,7 +262,14 @@ impl Reader<'_> {
         if parent.is_none() && !matchers.is_empty() {
             return Err(self.fail(line, "root route must not have any matchers"));
         }
-        let inherited = parent.map(|idx| routes[idx].clone());
+        for (key, names) in [("mute", &raw.mute_time_intervals), ("active", &raw.active_time_intervals)] {
+            if parent.is_none() && !names.is_empty() {
+                return Err(self.fail(line, format!("root route must not have any {key} time intervals")));
+            }
+        }
+        let mute_time_intervals = self.interval_names(line, &raw.mute_time_intervals)?;
+        let active_time_intervals = self.interval_names(line, &raw.active_time_intervals)?;
+        let inherited = parent.map(|idx: usize| routes[idx].clone());
         let receiver = match (&raw.receiver, &inherited) {
             (Some(name), _) => self
                 .names
@@ -219,10 +306,12 @@ impl Reader<'_> {
             }
         }
         if repeat_interval < group_interval {
-            warnings.push(format!("{}:{line}: repeat_interval is less than group_interval", self.file));
+            self.warnings.push(format!("{}:{line}: repeat_interval is less than group_interval", self.file));
         }
         let own_key = show_matchers(&matchers);
         let key = from.map_or(own_key.clone(), |parent| format!("{}/{own_key}", parent.key));
+        let mut labels = from.map(|r| r.labels.clone()).unwrap_or_default();
+        labels.extend(raw.labels.clone());
         let idx = routes.len();
         routes.push(Route {
             receiver,
@@ -234,12 +323,23 @@ impl Reader<'_> {
             repeat_interval,
             children: Vec::new(),
             key,
+            mute_time_intervals,
+            active_time_intervals,
+            labels,
         });
         for child in &raw.routes {
-            let child = self.route(child, Some(idx), routes, warnings)?;
+            let child = self.route(child, Some(idx), routes)?;
             routes[idx].children.push(child);
         }
         Ok(idx)
+    }
+
+    fn interval_names(&self, line: u64, names: &[String]) -> Result<Vec<usize>, ConfigError> {
+        let find = |name: &String| {
+            let found = self.intervals.iter().position(|i| i.name == *name);
+            found.ok_or_else(|| self.fail(line, format!("undefined time interval {name:?} used in route")))
+        };
+        names.iter().map(find).collect()
     }
 
     fn inhibit(&self, raw: &Spanned<RawInhibit>) -> Result<InhibitRule, ConfigError> {
@@ -251,194 +351,33 @@ impl Reader<'_> {
         })
     }
 
-    fn http(&mut self, line: u64, raw: &Option<RawHttp>) -> Result<HttpConfig, ConfigError> {
-        let raw = raw.clone().unwrap_or_else(|| self.global_http.clone());
-        let basic_auth = match &raw.basic_auth {
-            Some(auth) => {
-                let password = self.secret(line, "password", &auth.password, &auth.password_file)?;
-                Some((auth.username.clone(), password.unwrap_or(Secret(String::new()))))
-            }
-            None => None,
-        };
-        let mut authorization = match &raw.authorization {
-            Some(auth) => self
-                .secret(line, "credentials", &auth.credentials, &auth.credentials_file)?
-                .map(|secret| (auth.kind.clone().unwrap_or_else(|| "Bearer".to_owned()), secret)),
-            None => None,
-        };
-        if let Some(token) = self.secret(line, "bearer_token", &raw.bearer_token, &raw.bearer_token_file)? {
-            authorization = Some(("Bearer".to_owned(), token));
-        }
-        if basic_auth.is_some() && authorization.is_some() {
-            return Err(self.fail(line, "at most one of basic_auth and authorization must be configured"));
-        }
-        // HTTP/2 is negotiated where it is on by default; turning it off changes nothing a receiver sees.
-        let _ = raw.enable_http2;
-        Ok(HttpConfig { basic_auth, authorization, follow_redirects: raw.follow_redirects.unwrap_or(true) })
-    }
-
-    fn url(&self, line: u64, key: &str, text: &str) -> Result<(), ConfigError> {
+    pub(crate) fn url(&self, line: u64, key: &str, text: &str) -> Result<(), ConfigError> {
         let valid = url::Url::parse(text).is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.has_host());
         // The text may hold a token: name the key, not the value.
         if valid { Ok(()) } else { Err(self.fail(line, format!("{key} is not a valid http or https URL"))) }
     }
 
-    fn receiver(&mut self, global: &RawGlobal, raw: &RawReceiver) -> Result<Receiver, ConfigError> {
-        let mut integrations = Vec::new();
-        for webhook in &raw.webhook_configs {
-            integrations.push(self.webhook(webhook)?);
-        }
-        for slack in &raw.slack_configs {
-            integrations.push(self.slack(global, slack)?);
-        }
-        for pagerduty in &raw.pagerduty_configs {
-            integrations.push(self.pagerduty(global, pagerduty)?);
-        }
-        Ok(Receiver { name: raw.name.clone(), integrations })
-    }
-
-    fn timeout(&self, line: u64, text: &Text) -> Result<Option<Duration>, ConfigError> {
+    pub(crate) fn timeout(&self, line: u64, text: &Text) -> Result<Option<Duration>, ConfigError> {
         let timeout = text.as_ref().map(|t| self.duration(line, "timeout", t)).transpose()?;
         Ok(timeout.filter(|t| !t.is_zero()))
     }
 
-    fn webhook(&mut self, raw: &Spanned<RawWebhook>) -> Result<Integration, ConfigError> {
-        let (line, raw) = (raw.referenced.line(), &raw.value);
-        let url = self.secret(line, "url", &raw.url, &raw.url_file)?;
-        let url = url.ok_or_else(|| self.fail(line, "one of url or url_file must be configured"))?;
-        self.url(line, "webhook url", &url.0)?;
-        Ok(Integration {
-            send_resolved: raw.send_resolved.unwrap_or(true),
-            http: self.http(line, &raw.http_config)?,
-            timeout: self.timeout(line, &raw.timeout)?,
-            kind: IntegrationKind::Webhook(Webhook { url, max_alerts: raw.max_alerts }),
-        })
-    }
-
-    fn slack(&mut self, global: &RawGlobal, raw: &Spanned<RawSlack>) -> Result<Integration, ConfigError> {
-        let (line, raw) = (raw.referenced.line(), &raw.value);
-        let own = self.secret(line, "api_url", &raw.api_url, &raw.api_url_file)?;
-        let api_url = match own {
-            Some(url) => url,
-            None => self
-                .secret(line, "slack_api_url", &global.slack_api_url, &global.slack_api_url_file)?
-                .ok_or_else(|| self.fail(line, "no global Slack API URL set: give api_url or global.slack_api_url"))?,
-        };
-        self.url(line, "slack api_url", &api_url.0)?;
-        let or = |text: &Text, default: &str| text.clone().unwrap_or_else(|| default.to_owned());
-        let named = |text: &Text, name: &str| or(text, &format!("{{{{ template \"slack.default.{name}\" . }}}}"));
-        let texts = BTreeMap::from([
-            ("channel", or(&raw.channel, "")),
-            ("username", named(&raw.username, "username")),
-            ("color", or(&raw.color, r#"{{ if eq .Status "firing" }}danger{{ else }}good{{ end }}"#)),
-            ("title", named(&raw.title, "title")),
-            ("title_link", named(&raw.title_link, "titlelink")),
-            ("pretext", named(&raw.pretext, "pretext")),
-            ("text", named(&raw.text, "text")),
-            ("fallback", named(&raw.fallback, "fallback")),
-            ("callback_id", named(&raw.callback_id, "callbackid")),
-            ("icon_emoji", named(&raw.icon_emoji, "iconemoji")),
-            ("icon_url", named(&raw.icon_url, "iconurl")),
-            ("footer", named(&raw.footer, "footer")),
-            ("image_url", or(&raw.image_url, "")),
-            ("thumb_url", or(&raw.thumb_url, "")),
-            ("message_text", or(&raw.message_text, "")),
-        ]);
-        let field = |f: &RawSlackField| SlackField { title: f.title.clone(), value: f.value.clone(), short: f.short };
-        let mrkdwn = || ["fallback", "pretext", "text"].map(str::to_owned).to_vec();
-        Ok(Integration {
-            send_resolved: raw.send_resolved.unwrap_or(false),
-            http: self.http(line, &raw.http_config)?,
-            timeout: self.timeout(line, &raw.timeout)?,
-            kind: IntegrationKind::Slack(Box::new(Slack {
-                api_url,
-                texts,
-                link_names: raw.link_names,
-                short_fields: raw.short_fields,
-                fields: raw.fields.iter().map(field).collect(),
-                actions: raw.actions.iter().map(slack_action).collect(),
-                mrkdwn_in: raw.mrkdwn_in.clone().unwrap_or_else(mrkdwn),
-            })),
-        })
-    }
-
-    fn pagerduty(&mut self, global: &RawGlobal, raw: &Spanned<RawPagerduty>) -> Result<Integration, ConfigError> {
-        let (line, raw) = (raw.referenced.line(), &raw.value);
-        let routing = self.secret(line, "routing_key", &raw.routing_key, &raw.routing_key_file)?;
-        let service = self.secret(line, "service_key", &raw.service_key, &raw.service_key_file)?;
-        let (key, default_url) = match (routing, service) {
-            (Some(key), None) => (PagerdutyKey::Routing(key), PAGERDUTY_V2),
-            (None, Some(key)) => (PagerdutyKey::Service(key), PAGERDUTY_V1),
-            (None, None) => return Err(self.fail(line, "missing service or routing key in PagerDuty config")),
-            (Some(_), Some(_)) => {
-                return Err(self.fail(line, "at most one of routing_key & service_key must be configured"));
-            }
-        };
-        let url = raw.url.clone().or_else(|| global.pagerduty_url.clone()).unwrap_or_else(|| default_url.to_owned());
-        self.url(line, "pagerduty url", &url)?;
-        let or = |text: &Text, default: &str| text.clone().unwrap_or_else(|| default.to_owned());
-        let client = or(&raw.client, r#"{{ template "pagerduty.default.client" . }}"#);
-        let texts = BTreeMap::from([
-            ("client_url", or(&raw.client_url, r#"{{ template "pagerduty.default.clientURL" . }}"#)),
-            ("description", or(&raw.description, r#"{{ template "pagerduty.default.description" . }}"#)),
-            ("severity", or(&raw.severity, "error")),
-            ("source", raw.source.clone().unwrap_or_else(|| client.clone())),
-            ("client", client),
-            ("class", or(&raw.class, "")),
-            ("component", or(&raw.component, "")),
-            ("group", or(&raw.group, "")),
-        ]);
-        let mut details = serde_json::Map::new();
-        for (name, text) in [
-            ("firing", r#"{{ template "pagerduty.default.instances" .Alerts.Firing }}"#),
-            ("resolved", r#"{{ template "pagerduty.default.instances" .Alerts.Resolved }}"#),
-            ("num_firing", "{{ .Alerts.Firing | len }}"),
-            ("num_resolved", "{{ .Alerts.Resolved | len }}"),
-        ] {
-            details.insert(name.to_owned(), text.into());
-        }
-        details.extend(raw.details.clone());
-        let given = |pairs: [(&'static str, &Text); 3]| -> BTreeMap<&'static str, String> {
-            pairs.iter().filter_map(|(k, v)| Some((*k, (*v).clone()?))).collect()
-        };
-        let none = None;
-        Ok(Integration {
-            send_resolved: raw.send_resolved.unwrap_or(true),
-            http: self.http(line, &raw.http_config)?,
-            timeout: self.timeout(line, &raw.timeout)?,
-            kind: IntegrationKind::Pagerduty(Box::new(Pagerduty {
-                url,
-                key,
-                texts,
-                details,
-                images: raw
-                    .images
-                    .iter()
-                    .map(|i| given([("src", &i.src), ("alt", &i.alt), ("href", &i.href)]))
-                    .collect(),
-                links: raw.links.iter().map(|l| given([("href", &l.href), ("text", &l.text), ("", &none)])).collect(),
-            })),
-        })
+    /// A matter of taste of every kind of receiver: what it is, with the keys that all of them have.
+    pub(crate) fn integration(
+        &mut self,
+        line: u64,
+        send_resolved: bool,
+        http_config: &Option<RawHttp>,
+        kind: impl Receive + 'static,
+    ) -> Result<Integration, ConfigError> {
+        Ok(Integration { send_resolved, http: self.http(line, http_config)?, timeout: None, kind: Arc::new(kind) })
     }
 }
 
-fn slack_action(raw: &RawSlackAction) -> SlackAction {
-    let or_empty = |text: &Text| text.clone().unwrap_or_default();
-    let texts = BTreeMap::from([
-        ("type", raw.kind.clone().unwrap_or_else(|| "button".to_owned())),
-        ("text", or_empty(&raw.text)),
-        ("url", or_empty(&raw.url)),
-        ("style", or_empty(&raw.style)),
-        ("name", or_empty(&raw.name)),
-        ("value", or_empty(&raw.value)),
-    ]);
-    let confirm = raw.confirm.as_ref().map(|c| {
-        BTreeMap::from([
-            ("title", or_empty(&c.title)),
-            ("text", or_empty(&c.text)),
-            ("ok_text", or_empty(&c.ok_text)),
-            ("dismiss_text", or_empty(&c.dismiss_text)),
-        ])
-    });
-    SlackAction { texts, confirm }
+/// Text in angle brackets, as documents write what the reader should fill in.
+pub(crate) fn is_placeholder(text: &str) -> bool {
+    let inner = text.strip_prefix('<').and_then(|t| t.strip_suffix('>'));
+    inner.is_some_and(|t| {
+        !t.is_empty() && t.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b' '))
+    })
 }

@@ -6,15 +6,16 @@ use weir_model::{Labels, TenantId, Timestamp};
 
 use super::inhibit::Inhibitor;
 use super::store::Alert;
-use super::{BUDGET_MIN, CAUSE_UPDATES_MAX, GroupId, InFlight, Job, LogEntry, Machine, RETENTION};
+use super::{BUDGET_MIN, CAUSE_UPDATES_MAX, GroupId, InFlight, Job, LogEntry, Machine, RETENTION, Record};
 use crate::CauseNote;
+use crate::config::{Config, Route};
 use crate::template::{AlertData, Notification};
 
 /// Why a notification goes out, in upstream's words.
 pub(super) fn reason(
     entry: Option<&LogEntry>,
-    firing: &BTreeSet<Labels>,
-    resolved: &BTreeSet<Labels>,
+    firing: &BTreeSet<u64>,
+    resolved: &BTreeSet<u64>,
     send_resolved: bool,
     repeats_at: impl Fn(Timestamp) -> Timestamp,
     now: Timestamp,
@@ -71,8 +72,11 @@ impl Machine {
         group.flushed = true;
         group.failed = false;
         let members: Vec<Alert> = group.members.iter().filter_map(|l| state.alerts.get(l)).cloned().collect();
+        let out_of_hours = !config.muted_by(route, now).is_empty();
         let (mut shown, muted): (Vec<Alert>, Vec<Alert>) = members.iter().cloned().partition(|a| {
-            state.silences.muting(&a.labels, now).is_empty() && inhibitor.inhibited_by(&a.labels).is_empty()
+            !out_of_hours
+                && state.silences.muting(&a.labels, now).is_empty()
+                && inhibitor.inhibited_by(&a.labels).is_empty()
         });
         sort_alerts(&mut shown);
         let leaving: Vec<_> =
@@ -83,8 +87,11 @@ impl Machine {
             // Upstream leaves it in the log as firing, and stays quiet when it fires again unmuted
             // within repeat_interval: a missed page.
             for idx in 0..receiver.integrations.len() {
-                if let Some(entry) = state.log.get_mut(&(group_key.clone(), receiver.name.clone(), idx)) {
-                    entry.firing.remove(&alert.labels);
+                let key = (group_key.clone(), receiver.name.clone(), idx);
+                if let Some(entry) = state.log.get_mut(&key)
+                    && entry.firing.remove(&alert.labels.fingerprint())
+                {
+                    self.dirty.insert(Record::Log(tenant.clone(), key));
                 }
             }
         }
@@ -127,8 +134,8 @@ impl Machine {
         let receiver = &config.receivers[route.receiver];
         let send_resolved = receiver.integrations[idx].send_resolved;
         let log_key = (group_key.to_owned(), receiver.name.clone(), idx);
-        let of = |resolved: bool| -> BTreeSet<Labels> {
-            shown.iter().filter(|a| a.resolved(now) == resolved).map(|a| a.labels.clone()).collect()
+        let of = |resolved: bool| -> BTreeSet<u64> {
+            shown.iter().filter(|a| a.resolved(now) == resolved).map(|a| a.labels.fingerprint()).collect()
         };
         let (firing, resolved) = (of(false), of(true));
         let cause = self.cause(tenant, shown, now);
@@ -142,10 +149,12 @@ impl Machine {
             expires_at: now.plus(RETENTION.min(route.repeat_interval * 2)),
             cause: cause.as_ref().map(|c| c.key.clone()),
             cause_updates: known.filter(|_| reason != "first notification").map_or(0, |e| e.cause_updates),
+            kept: known.map(|e| e.kept.clone()).unwrap_or_default(),
         };
         let told: Vec<Alert> = shown.iter().filter(|a| send_resolved || !a.resolved(now)).cloned().collect();
         if told.is_empty() {
             // Only resolved alerts for somebody who does not want them: counts as sent.
+            self.dirty.insert(Record::Log(tenant.clone(), log_key.clone()));
             state.log.insert(log_key, entry);
             return None;
         }
@@ -166,22 +175,24 @@ impl Machine {
         let tenant = in_flight.tenant.clone();
         let data: Vec<AlertData> = alerts.iter().map(|a| self.alert_data(&tenant, a, now)).collect();
         let first = data.iter().find(|a| a.firing).or(data.first());
-        let notification = Notification {
+        let mut notification = Notification {
             receiver: in_flight.log_key.1.clone(),
             group_key: in_flight.log_key.0.clone(),
             group_labels: in_flight.group.1.clone(),
             incident_url: first.map(|a| a.incident_url.clone()).unwrap_or_default(),
             alerts: data,
+            route_labels: Labels::empty(),
             external_url: self.external_url.clone(),
             reason: reason.to_owned(),
             cause,
         };
+        notification.route_labels = route_labels(&self.config, route, &notification, now);
         let id = self.next_job;
         self.next_job += 1;
         let deadline = now.plus(route.group_interval.max(BUDGET_MIN));
-        let receiver = route.receiver;
+        let (receiver, kept) = (route.receiver, in_flight.entry.kept.clone());
         self.in_flight.insert(id, in_flight);
-        Job { id, tenant, receiver, integration, config: self.config.clone(), notification, deadline }
+        Job { id, tenant, receiver, integration, config: self.config.clone(), notification, kept, deadline }
     }
 
     fn alert_data(&self, tenant: &TenantId, alert: &Alert, now: Timestamp) -> AlertData {
@@ -223,9 +234,9 @@ impl Machine {
                     continue;
                 }
                 // Only alerts that were told of: a new one waits for its flush.
-                let mut told: Vec<Alert> = entry
-                    .firing
-                    .iter()
+                let members = state.groups.get(&id).into_iter().flat_map(|g| &g.members);
+                let mut told: Vec<Alert> = members
+                    .filter(|l| entry.firing.contains(&l.fingerprint()))
                     .filter_map(|l| state.alerts.get(l))
                     .filter(|a| !a.resolved(now))
                     .cloned()
@@ -248,6 +259,22 @@ impl Machine {
             }
         }
     }
+}
+
+/// Labels of a route; a template that fails shows its error rather than holding up the page.
+fn route_labels(config: &Config, route: &Route, notification: &Notification, now: Timestamp) -> Labels {
+    if route.labels.is_empty() {
+        return Labels::empty();
+    }
+    let data = notification.value();
+    let render = |text: &str| {
+        let template = config.templates.parse("route label", text)?;
+        config.templates.render_with(&template, &data, &now)
+    };
+    let pairs = route.labels.iter().map(|(name, text)| {
+        (name.clone(), render(text).unwrap_or_else(|e| format!("<error expanding template: {e}>")))
+    });
+    Labels::from_pairs(pairs)
 }
 
 /// As Alertmanager prints a label set: `{a="b", c="d"}`.

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use weir_model::{Labels, Matcher, TenantId, Timestamp, matcher::all_match};
 
 use super::inhibit::Inhibitor;
-use super::{ALERTS_MAX, Machine};
+use super::{ALERTS_MAX, Machine, Record};
 use crate::silence::{Silence, SilenceError, SilenceRequest, Silences};
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Alert {
+    #[serde(deserialize_with = "super::persist::labels")]
     pub labels: Labels,
+    #[serde(deserialize_with = "super::persist::labels")]
     pub annotations: Labels,
     pub starts_at: Timestamp,
     pub ends_at: Timestamp,
@@ -73,6 +76,8 @@ pub struct AlertStatus {
     pub receivers: Vec<String>,
     pub silenced_by: Vec<String>,
     pub inhibited_by: Vec<String>,
+    /// Time intervals that mute the group it is shown in; empty where no group is shown.
+    pub muted_by: Vec<String>,
 }
 
 /// A group as the API shows it.
@@ -80,6 +85,8 @@ pub struct AlertStatus {
 pub struct GroupView {
     pub labels: Labels,
     pub receiver: String,
+    /// As written; templates are rendered for notifications only.
+    pub route_labels: BTreeMap<String, String>,
     pub alerts: Vec<AlertStatus>,
 }
 
@@ -109,9 +116,20 @@ impl Machine {
         let state = self.tenants.entry(tenant.clone()).or_default();
         let labels = alert.labels.clone();
         let merged = match state.alerts.remove(&labels) {
-            Some(old) => old.merged(alert, now),
+            Some(old) => {
+                let before = (old.annotations.clone(), old.starts_at, old.resolved(now));
+                let merged = old.merged(alert, now);
+                // That it still fires is not worth a write.
+                if before != (merged.annotations.clone(), merged.starts_at, merged.resolved(now)) {
+                    self.dirty.insert(Record::Alert(tenant.clone(), labels.clone()));
+                }
+                merged
+            }
             None if state.alerts.len() >= ALERTS_MAX => return Err(PostError::TooMany),
-            None => alert,
+            None => {
+                self.dirty.insert(Record::Alert(tenant.clone(), labels.clone()));
+                alert
+            }
         };
         state.alerts.insert(labels.clone(), merged);
         self.route(tenant, &labels, now);
@@ -136,6 +154,7 @@ impl Machine {
             receivers: routes.iter().map(|r| self.receiver_of(*r).to_owned()).collect(),
             silenced_by: silences.muting(&alert.labels, now),
             inhibited_by: inhibitor.inhibited_by(&alert.labels),
+            muted_by: Vec::new(),
         }
     }
 
@@ -148,16 +167,24 @@ impl Machine {
         let Some(state) = self.tenants.get(tenant) else { return Vec::new() };
         let inhibitor = Inhibitor::new(&self.config, state.alerts.values(), now);
         // Routes with the same receiver and labels are one group to the reader.
-        let mut views: BTreeMap<(Labels, String), Vec<AlertStatus>> = BTreeMap::new();
+        let mut views: BTreeMap<(Labels, String), GroupView> = BTreeMap::new();
         for ((route, labels), group) in &state.groups {
             let members = group.members.iter().filter_map(|l| state.alerts.get(l));
             let shown = members.filter(|a| !a.resolved(now) && all_match(matchers, &a.labels));
-            let alerts: Vec<_> = shown.map(|a| self.status(a, &state.silences, &inhibitor, now)).collect();
+            let config = &self.config.routes[*route];
+            let muted_by = self.config.muted_by(config, now);
+            let status =
+                |a| AlertStatus { muted_by: muted_by.clone(), ..self.status(a, &state.silences, &inhibitor, now) };
+            let alerts: Vec<_> = shown.map(status).collect();
             if !alerts.is_empty() {
-                views.entry((labels.clone(), self.receiver_of(*route).to_owned())).or_default().extend(alerts);
+                let receiver = self.receiver_of(*route).to_owned();
+                let (labels, route_labels) = (labels.clone(), config.labels.clone());
+                let new =
+                    || GroupView { labels: labels.clone(), receiver: receiver.clone(), route_labels, alerts: vec![] };
+                views.entry((labels.clone(), receiver.clone())).or_insert_with(new).alerts.extend(alerts);
             }
         }
-        views.into_iter().map(|((labels, receiver), alerts)| GroupView { labels, receiver, alerts }).collect()
+        views.into_values().collect()
     }
 
     pub fn silences(&self, tenant: &TenantId) -> Vec<Silence> {
@@ -172,11 +199,17 @@ impl Machine {
         id: String,
         now: Timestamp,
     ) -> Result<String, SilenceError> {
-        self.tenants.entry(tenant.clone()).or_default().silences.set(request, id, now)
+        let old = request.id.clone();
+        let set = self.tenants.entry(tenant.clone()).or_default().silences.set(request, id, now)?;
+        for id in old.into_iter().chain([set.clone()]) {
+            self.dirty.insert(Record::Silence(tenant.clone(), id));
+        }
+        Ok(set)
     }
 
     /// Whether it was there.
     pub fn expire_silence(&mut self, tenant: &TenantId, id: &str, now: Timestamp) -> bool {
+        self.dirty.insert(Record::Silence(tenant.clone(), id.to_owned()));
         self.tenants.get_mut(tenant).is_some_and(|t| t.silences.expire(id, now))
     }
 }

@@ -286,3 +286,111 @@ fn tenants_do_not_see_each_other() {
     let jobs = machine.tick(Timestamp(0));
     assert!(jobs[0].notification.incident_url.ends_with("?tenant=other"));
 }
+
+/// A machine that goes on from what the last one wrote down.
+fn restarted(config: &Arc<Config>, state: &weir_state::State, now: i64) -> Machine {
+    let mut machine = Machine::new(config.clone(), "http://w".into());
+    machine.restore(state, Timestamp(now * S));
+    machine
+}
+
+/// What is sent and delivered until `end`, one tick each second.
+fn run(machine: &mut Machine, state: &weir_state::State, from: i64, end: i64) -> Vec<(i64, String, String)> {
+    let mut sent = Vec::new();
+    for second in from..end {
+        let now = Timestamp(second * S);
+        for job in machine.tick(now) {
+            sent.push((second, job.notification.reason.clone(), job.kept.clone()));
+            machine.keep(job.id, format!("ts{second}"));
+            machine.done(job.id, true, now);
+        }
+        state.commit(machine.take_batch()).unwrap();
+    }
+    sent
+}
+
+#[test]
+fn a_restart_neither_repeats_nor_loses() {
+    let config = simple("group_wait: 10s, group_interval: 30s, repeat_interval: 1h");
+    let state = weir_state::State::in_memory();
+    let mut machine = restarted(&config, &state, 0);
+    machine.on_event(&event(AlertPhase::Firing, "a", "1", 0), Timestamp(0));
+    machine.on_event(&event(AlertPhase::Firing, "b", "1", 15), Timestamp(15 * S));
+    let text = |t: &str| t.to_owned();
+    assert_eq!(run(&mut machine, &state, 0, 20), [(10, text("first notification"), String::new())]);
+    // Killed while `b` waits for its group: it is told after the restart, `a` is not told again.
+    let mut machine = restarted(&config, &state, 40);
+    assert_eq!(run(&mut machine, &state, 40, 100), [(40, text("first notification"), String::new())]);
+    // Its rule says after another restart that `a` is over.
+    let mut machine = restarted(&config, &state, 120);
+    machine.on_event(&event(AlertPhase::Resolved, "a", "1", 121), Timestamp(121 * S));
+    assert_eq!(run(&mut machine, &state, 121, 160), [(121, text("all alerts resolved"), text("ts10"))]);
+    // Nobody speaks of `b` any more.
+    let mut machine = restarted(&config, &state, 200);
+    let later = run(&mut machine, &state, 200, 600);
+    assert_eq!(later.iter().map(|(_, why, _)| &**why).collect::<Vec<_>>(), ["all alerts resolved"]);
+}
+
+#[test]
+fn a_crash_between_notification_and_log_repeats_the_same_group_key_once() {
+    let config = simple("group_wait: 0s, group_interval: 30s");
+    let state = weir_state::State::in_memory();
+    let mut machine = restarted(&config, &state, 0);
+    machine.on_event(&event(AlertPhase::Firing, "a", "1", 0), Timestamp(0));
+    let first = machine.tick(Timestamp(0)).remove(0);
+    state.commit(machine.take_batch()).unwrap();
+    // Delivered, and killed before `done` was heard of.
+    let mut machine = restarted(&config, &state, 5);
+    let again = machine.tick(Timestamp(5 * S));
+    assert_eq!((again.len(), &again[0].notification.group_key), (1, &first.notification.group_key));
+    machine.done(again[0].id, true, Timestamp(5 * S));
+    state.commit(machine.take_batch()).unwrap();
+    assert_eq!(run(&mut restarted(&config, &state, 10), &state, 10, 60), []);
+}
+
+#[test]
+fn silences_outlive_a_restart() {
+    let config = simple("group_wait: 0s");
+    let state = weir_state::State::in_memory();
+    let mut machine = restarted(&config, &state, 0);
+    let tenant = TenantId::parse("t").unwrap();
+    let request = SilenceRequest {
+        id: None,
+        matchers: crate::parse_matchers(r#"{g=~"a|b", i!="1"}"#).unwrap(),
+        starts_at: Timestamp(0),
+        ends_at: Timestamp(50 * S),
+        created_by: "me".into(),
+        comment: "c".into(),
+    };
+    machine.silence(&tenant, request, "s1".into(), Timestamp(0)).unwrap();
+    state.commit(machine.take_batch()).unwrap();
+    let before = machine.silences(&tenant);
+    let mut machine = restarted(&config, &state, 1);
+    assert_eq!(format!("{:?}", machine.silences(&tenant)), format!("{before:?}"));
+    assert!(machine.expire_silence(&tenant, "s1", Timestamp(2 * S)));
+    state.commit(machine.take_batch()).unwrap();
+    let machine = restarted(&config, &state, 3);
+    assert_eq!(machine.silences(&tenant)[0].ends_at, Timestamp(2 * S));
+}
+
+#[test]
+fn a_muted_time_holds_pages_back_until_it_is_over() {
+    // From 00:01 to 00:02 on any day; the tests begin at midnight of 1970.
+    let config = config(&format!(
+        "time_intervals: [{{name: n, time_intervals: [{{times: [{{start_time: '00:01', end_time: '00:02'}}]}}]}}]\n\
+         route: {{receiver: r, group_by: [g], group_wait: 0s, group_interval: 10s, routes: [{{mute_time_intervals: [n], \
+         labels: {{tier: '{{{{ .Status }}}}'}}}}]}}\nreceivers:\n- name: r\n{WEBHOOK}\n"
+    ));
+    let mut machine = Machine::new(config.clone(), "http://w".into());
+    machine.on_event(&event(AlertPhase::Firing, "a", "1", 65), Timestamp(65 * S));
+    let shown = machine.groups(&TenantId::anonymous(), &[], Timestamp(70 * S));
+    assert_eq!((&shown[0].alerts[0].muted_by[..], shown[0].route_labels.len()), (&["n".to_owned()][..], 1));
+    let mut sent = Vec::new();
+    for second in 65..140 {
+        for job in machine.tick(Timestamp(second * S)) {
+            sent.push((second, job.notification.route_labels.value("tier").to_owned()));
+            machine.done(job.id, true, Timestamp(second * S));
+        }
+    }
+    assert_eq!(sent, [(125, "firing".to_owned())]);
+}

@@ -83,6 +83,40 @@ fn arrivals_bring_forward_and_never_take_back() {
     check(0, 0, "g0+ a3- g15+", "Firing@0 since 0");
 }
 
+/// Stops after the steps before `|` and goes on with those after it, ten seconds later by the clock.
+#[track_caller]
+fn check_restart(hold: u64, before: &str, after: &str, want: &str) {
+    let mut machine = AlertMachine::new(timing(hold, 0), 0);
+    let mut now = Timestamp(0);
+    for step in before.split_whitespace() {
+        now = Timestamp(step[..step.len() - 1].parse::<i64>().unwrap() * S);
+        machine.on_grid(now, found(u32::from(step.ends_with('+')))).unwrap();
+    }
+    let text = serde_json::to_string(&machine.stored()).unwrap();
+    let mut machine = AlertMachine::new(timing(hold, 0), 0);
+    machine.restore(serde_json::from_str(&text).unwrap(), now, now.plus(Duration::from_secs(10)));
+    let mut heard = Vec::new();
+    for step in after.split_whitespace() {
+        let now = Timestamp(step[..step.len() - 1].parse::<i64>().unwrap() * S);
+        for t in machine.on_grid(now, found(u32::from(step.ends_with('+')))).unwrap() {
+            heard.push(format!("{}{:?}@{}", if t.repeated { "again " } else { "" }, t.phase, now.0 / S));
+        }
+    }
+    assert_eq!(heard.join(", "), want, "{before} | {after}");
+}
+
+#[test]
+fn a_restart_neither_repeats_nor_forgets() {
+    // What fires is repeated to listeners, which know by themselves what they said.
+    check_restart(0, "0+", "15+ 30- 45+ 60-", "again Firing@15, Resolved@30, Firing@45, Resolved@60");
+    // 30 s of 60 s held before; ten seconds down do not count.
+    check_restart(60, "0+ 15+ 30+", "45+ 60+ 69+ 70+", "Firing@70");
+    // No series has come again yet: that is no resolve, for as long as a query looks back.
+    check_restart(0, "0+", "15- 30- 300- 309- 310-", "again Firing@15, again Firing@300, Resolved@310");
+    check_restart(60, "0+", "3700+", "Firing@3700");
+    check_restart(0, "0+ 15-", "30+", "Firing@30");
+}
+
 #[test]
 fn series_follow_the_grid_alone() {
     let mut machine = AlertMachine::new(timing(20, 0), 0);

@@ -3,14 +3,16 @@
 //! Names of data, functions and default templates are Alertmanager's; `.IncidentURL` and `.Cause`
 //! are weir's own. Source: Alertmanager `template/template.go`, `template/default.tmpl`.
 
+mod functions;
+mod time;
+
 use std::sync::Arc;
 
-use jiff::tz::TimeZone;
-use weir_go::humanize::go_time;
-use weir_go::template::{Functions, Object, Templates, Value};
+use weir_go::template::{Object, Templates, Value};
 use weir_model::{Labels, Timestamp};
 
 use crate::CauseNote;
+use time::Time;
 
 /// One alert of a notification.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,6 +35,8 @@ pub struct Notification {
     pub group_key: String,
     pub group_labels: Labels,
     pub alerts: Vec<AlertData>,
+    /// Labels of the route, rendered.
+    pub route_labels: Labels,
     pub external_url: String,
     pub reason: String,
     /// Of the first firing alert, else of the first.
@@ -73,7 +77,7 @@ impl Notification {
             ("GroupLabels", Value::object(Kv(self.group_labels.clone()))),
             ("CommonLabels", Value::object(Kv(self.common_labels()))),
             ("CommonAnnotations", Value::object(Kv(self.common_annotations()))),
-            ("RouteLabels", Value::object(Kv(Labels::empty()))),
+            ("RouteLabels", Value::object(Kv(self.route_labels.clone()))),
             ("ExternalURL", Value::from(&*self.external_url)),
             ("NotificationReason", Value::from(&*self.reason)),
             ("IncidentURL", Value::from(&*self.incident_url)),
@@ -196,211 +200,10 @@ impl Object for AlertData {
     }
 }
 
-/// A time in a zone.
-struct Time(jiff::Zoned);
-
-impl Time {
-    fn at(t: Timestamp) -> Self {
-        let t = jiff::Timestamp::from_millisecond(t.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        Self(t.to_zoned(TimeZone::UTC))
-    }
-}
-
-impl Object for Time {
-    fn type_name(&self) -> &str {
-        "time.Time"
-    }
-    fn member(&self, name: &str, args: &[Value]) -> Option<Result<Value, String>> {
-        Some(match (name, args) {
-            ("Format", [layout]) => Ok(go_layout(&self.0, &layout.text()).into()),
-            ("Unix", []) => Ok(Value::Int(self.0.timestamp().as_second())),
-            ("UTC", []) => Ok(Value::object(Time(self.0.with_time_zone(TimeZone::UTC)))),
-            ("Format", _) => Err("wants a layout".to_owned()),
-            _ => return None,
-        })
-    }
-    fn print(&self) -> Option<String> {
-        Some(go_time(self.0.timestamp()))
-    }
-}
-
-/// Formats by Go's reference time, `Mon Jan 2 15:04:05 MST 2006`.
-fn go_layout(time: &jiff::Zoned, layout: &str) -> String {
-    const PARTS: [(&str, &str); 26] = [
-        ("January", "%B"),
-        ("Monday", "%A"),
-        ("2006", "%Y"),
-        ("Z07:00", "%:z"),
-        ("-07:00", "%:z"),
-        ("-0700", "%z"),
-        ("Jan", "%b"),
-        ("Mon", "%a"),
-        ("MST", "%Z"),
-        (".000000000", ".%9f"),
-        (".000000", ".%6f"),
-        (".000", ".%3f"),
-        ("01", "%m"),
-        ("02", "%d"),
-        ("03", "%I"),
-        ("04", "%M"),
-        ("05", "%S"),
-        ("06", "%y"),
-        ("15", "%H"),
-        ("PM", "%p"),
-        ("_2", "%e"),
-        ("1", "%-m"),
-        ("2", "%-d"),
-        ("3", "%-I"),
-        ("4", "%-M"),
-        ("5", "%-S"),
-    ];
-    let mut out = String::new();
-    let mut rest = layout;
-    while let Some(c) = rest.chars().next() {
-        match PARTS.iter().find(|(go, _)| rest.starts_with(go)) {
-            Some(("Z07:00", _)) if time.offset().is_zero() => {
-                out.push('Z');
-                rest = &rest[6..];
-            }
-            Some((go, format)) => {
-                out.push_str(&time.strftime(format).to_string());
-                rest = &rest[go.len()..];
-            }
-            None => {
-                out.push(c);
-                rest = &rest[c.len_utf8()..];
-            }
-        }
-    }
-    out
-}
-
-fn zoned(value: &Value) -> Result<jiff::Zoned, String> {
-    let Value::Object(o) = value else { return Err("wants a time".to_owned()) };
-    let seconds = match o.member("Unix", &[]) {
-        Some(Ok(Value::Int(s))) => s,
-        _ => return Err("wants a time".to_owned()),
-    };
-    jiff::Timestamp::from_second(seconds).map(|t| t.to_zoned(TimeZone::UTC)).map_err(|e| e.to_string())
-}
-
-fn functions() -> Functions {
-    let mut f = Functions::builtin().with_common();
-    f.register("join", |_, args| match args {
-        [separator, list] => {
-            let Value::List(items) = list.plain() else { return Err("wants a list".to_owned()) };
-            let items: Vec<String> = items.iter().map(Value::text).collect();
-            Ok(items.join(&separator.text()).into())
-        }
-        _ => Err("wants a separator and a list".to_owned()),
-    });
-    let text = |f: fn(&str) -> Result<String, String>| {
-        move |args: &[Value]| match args {
-            [one] => f(&one.text()).map(Value::from),
-            _ => Err(format!("wrong number of args: want 1 got {}", args.len())),
-        }
-    };
-    let pairs: [(&'static str, fn(&str) -> Result<String, String>); 5] = [
-        ("trimSpace", |s| Ok(s.trim().to_owned())),
-        ("safeUrl", |s| Ok(s.to_owned())),
-        ("urlUnescape", |s| {
-            let plus = s.replace('+', " ");
-            Ok(url::form_urlencoded::parse(format!("x={}", plus.replace('&', "%26").replace('=', "%3D")).as_bytes())
-                .next()
-                .map(|(_, v)| v.into_owned())
-                .unwrap_or_default())
-        }),
-        ("base64encode", |s| Ok(crate::base64::encode(s.as_bytes()))),
-        ("base64decode", |s| {
-            crate::base64::decode(s).and_then(|b| String::from_utf8(b).ok()).ok_or_else(|| "not base64 text".to_owned())
-        }),
-    ];
-    for (name, function) in pairs {
-        let function = text(function);
-        f.register(name, move |_, args| function(args));
-    }
-    f.register("stringSlice", |_, args| Ok(Value::list(args.iter().cloned())));
-    f.register("list", |_, args| Ok(Value::list(args.iter().cloned())));
-    f.register("append", |_, args| match args.split_first() {
-        Some((Value::List(items), more)) => Ok(Value::list(items.iter().chain(more).cloned())),
-        _ => Err("wants a list and items".to_owned()),
-    });
-    f.register("dict", |_, args| {
-        if args.len() % 2 == 1 {
-            return Err("wants names and values in pairs".to_owned());
-        }
-        Ok(Value::map(args.chunks_exact(2).map(|p| (p[0].text(), p[1].clone()))))
-    });
-    f.register("toJson", |_, args| match args {
-        [one] => Ok(json(one, 0)?.to_string().into()),
-        _ => Err("wants one value".to_owned()),
-    });
-    f.register("date", |_, args| match args {
-        [layout, time] => Ok(go_layout(&zoned(time)?, &layout.text()).into()),
-        _ => Err("wants a layout and a time".to_owned()),
-    });
-    f.register("tz", |_, args| match args {
-        [name, time] => {
-            let zone = TimeZone::get(&name.text()).map_err(|e| e.to_string())?;
-            Ok(Value::object(Time(zoned(time)?.with_time_zone(zone))))
-        }
-        _ => Err("wants a zone and a time".to_owned()),
-    });
-    f
-}
-
-fn json(value: &Value, depth: usize) -> Result<serde_json::Value, String> {
-    if depth > 32 {
-        return Err("nested too deeply".to_owned());
-    }
-    Ok(match value.plain() {
-        Value::Nil => serde_json::Value::Null,
-        Value::Bool(b) => b.into(),
-        Value::Int(i) => i.into(),
-        Value::Float(f) => f.into(),
-        Value::Str(s) => (*s).into(),
-        Value::List(items) => items.iter().map(|v| json(v, depth + 1)).collect::<Result<Vec<_>, _>>()?.into(),
-        Value::Map(map) => {
-            let pairs = map.iter().map(|(k, v)| Ok((k.to_string(), json(v, depth + 1)?)));
-            serde_json::Value::Object(pairs.collect::<Result<_, String>>()?)
-        }
-        Value::Object(o) => Value::Object(o).text().into(),
-    })
-}
-
 /// Templates under upstream's names, which user files may replace.
-const DEFAULTS: &str = r##"
-{{ define "__alertmanager" }}Alertmanager{{ end }}
-{{ define "__alertmanagerURL" }}{{ .ExternalURL }}/#/alerts?receiver={{ .Receiver | urlquery }}{{ end }}
-{{ define "__subject" }}[{{ .Status | toUpper }}{{ if eq .Status "firing" }}:{{ .Alerts.Firing | len }}{{ end }}] {{ .GroupLabels.SortedPairs.Values | join " " }} {{ if gt (len .CommonLabels) (len .GroupLabels) }}({{ with .CommonLabels.Remove .GroupLabels.Names }}{{ .Values | join " " }}{{ end }}){{ end }}{{ end }}
-{{ define "__description" }}{{ end }}
-{{ define "__text_alert_list" }}{{ range . }}Labels:
-{{ range .Labels.SortedPairs }} - {{ .Name }} = {{ .Value }}
-{{ end }}Annotations:
-{{ range .Annotations.SortedPairs }} - {{ .Name }} = {{ .Value }}
-{{ end }}Source: {{ .GeneratorURL }}
-{{ end }}{{ end }}
-{{ define "__cause" }}{{ with .Cause }}{{ .Title }}{{ range .Lines }}
-• {{ . }}{{ end }}{{ end }}{{ end }}
-{{ define "slack.default.title" }}{{ template "__subject" . }}{{ end }}
-{{ define "slack.default.username" }}{{ template "__alertmanager" . }}{{ end }}
-{{ define "slack.default.fallback" }}{{ template "slack.default.title" . }} | {{ template "slack.default.titlelink" . }}{{ end }}
-{{ define "slack.default.callbackid" }}{{ end }}
-{{ define "slack.default.pretext" }}{{ end }}
-{{ define "slack.default.titlelink" }}{{ .IncidentURL }}{{ end }}
-{{ define "slack.default.iconemoji" }}{{ end }}
-{{ define "slack.default.iconurl" }}{{ end }}
-{{ define "slack.default.text" }}{{ template "__cause" . }}{{ end }}
-{{ define "slack.default.footer" }}{{ end }}
-{{ define "pagerduty.default.description" }}{{ template "__subject" . }}{{ end }}
-{{ define "pagerduty.default.client" }}{{ template "__alertmanager" . }}{{ end }}
-{{ define "pagerduty.default.clientURL" }}{{ template "__alertmanagerURL" . }}{{ end }}
-{{ define "pagerduty.default.instances" }}{{ template "__text_alert_list" . }}{{ end }}
-"##;
-
 pub(crate) fn default_templates() -> Templates {
-    let mut templates = Templates::new(functions());
-    templates.add("default", DEFAULTS).expect("the built-in templates are valid");
+    let mut templates = Templates::new(functions::functions());
+    templates.add("default", include_str!("default.tmpl")).expect("the built-in templates are valid");
     templates
 }
 
@@ -424,6 +227,7 @@ mod tests {
             group_key: "{}:{alertname=\"Down\"}".into(),
             group_labels: Labels::from_pairs([("alertname", "Down")]),
             alerts: vec![alert(true, "a"), alert(false, "b")],
+            route_labels: Labels::empty(),
             external_url: "http://w".into(),
             reason: "first notification".into(),
             incident_url: "http://w/incidents/0123456789abcdef?tenant=t".into(),
@@ -437,8 +241,14 @@ mod tests {
         let data = notification().value();
         let check = |text: &str, want: &str| {
             let template = templates.parse("t", text).unwrap();
-            assert_eq!(templates.render(&template, &data).unwrap(), want, "{text}");
+            let now = Timestamp(1_060_500);
+            assert_eq!(templates.render_with(&template, &data, &now).unwrap(), want, "{text}");
         };
+        check("{{ since (index .Alerts 0).StartsAt | humanizeDuration }} {{ (now).Unix }}", "1m 0s 1060");
+        check("{{ date \"2006-01-02\" (toDate \"02.01.2006\" \"24.12.2026\") }}", "2026-12-24");
+        check("{{ (toDate \"2006-01-02T15:04:05Z07:00\" \"2026-03-04T05:06:07Z\").Unix }}", "1772600767");
+        check("{{ append (list 1 2) 3 | toJson }} {{ urlUnescape \"a%20b%26c+d%3D\" }}", "[1,2,3] a b&c d=");
+        check("{{ title \"a b\" }} {{ safeHtml \"<b>\" }} {{ safeUrl \"x:y\" | toUpper }}", "A B <b> X:Y");
         check(r#"{{ template "__subject" . }}"#, "[FIRING:1] Down (db)");
         check(r#"{{ template "__alertmanagerURL" . }}"#, "http://w/#/alerts?receiver=team+one");
         check("{{ .Alerts.Firing | len }} {{ len .Alerts.Resolved }} {{ len .Alerts }} {{ .Status }}", "1 1 2 firing");

@@ -1,0 +1,116 @@
+//! `weir check`: configuration files of others, read as `weir serve` reads them, for CI.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use weir_collect::PrometheusConfig;
+use weir_rules::read_rule_files;
+
+#[derive(Args)]
+pub struct CheckArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Rule files of Prometheus.
+    Rules(Files),
+    /// Configurations of Prometheus, with the rule files that they name.
+    Config(Files),
+    /// Configurations of Alertmanager.
+    Alertmanager(Files),
+}
+
+#[derive(Args)]
+struct Files {
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// What is right about a file, and what deserves a look.
+struct Found {
+    summary: String,
+    warnings: Vec<String>,
+}
+
+/// Status 1 when a file is wrong; each mistake is a line `file:line: what`.
+#[allow(clippy::print_stdout, reason = "the report is what the command is for")]
+pub fn main(args: CheckArgs) -> anyhow::Result<ExitCode> {
+    let (files, check): (_, fn(&Path) -> Result<Found, Vec<String>>) = match args.what {
+        What::Rules(Files { files }) => (files, rules),
+        What::Config(Files { files }) => (files, config),
+        What::Alertmanager(Files { files }) => (files, alertmanager),
+    };
+    let mut wrong = false;
+    for file in &files {
+        match check(file) {
+            Ok(found) => {
+                println!("{}: {}", file.display(), found.summary);
+                found.warnings.iter().for_each(|warning| println!("warning: {warning}"));
+            }
+            Err(errors) => {
+                wrong = true;
+                errors.iter().for_each(|error| eprintln!("{error}"));
+            }
+        }
+    }
+    Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn counted(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+fn rules(file: &Path) -> Result<Found, Vec<String>> {
+    let groups = read_rule_files(&file.to_string_lossy(), Path::new(""));
+    let groups = groups.map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let n_rules = groups.iter().map(|g| g.rules.len()).sum();
+    let summary = format!("{} in {}", counted(n_rules, "rule"), counted(groups.len(), "group"));
+    // As promtool's lint: of two rules with one name and the same labels, one is a copy left over.
+    let mut seen = std::collections::BTreeMap::new();
+    let mut warnings = Vec::new();
+    for rule in groups.iter().flat_map(|g| &g.rules) {
+        if let Some(first) = seen.insert((rule.name(), &rule.labels), rule.line) {
+            let name = rule.name();
+            warnings.push(format!(
+                "{}:{}: rule {name:?} stands with the same labels in line {first}",
+                file.display(),
+                rule.line
+            ));
+        }
+    }
+    Ok(Found { summary, warnings })
+}
+
+fn config(file: &Path) -> Result<Found, Vec<String>> {
+    let config = PrometheusConfig::load(file).map_err(|e| vec![format!("{:#}", anyhow::Error::from(e))])?;
+    let (mut n_rules, mut errors, mut warnings) = (0, Vec::new(), config.warnings.clone());
+    for pattern in &config.rule_files {
+        // The patterns are relative to the configuration's folder already.
+        match read_rule_files(&pattern.to_string_lossy(), Path::new("")) {
+            Ok(groups) if groups.is_empty() => {
+                warnings.push(format!("{}: rule_files: {} names no rules", file.display(), pattern.display()));
+            }
+            Ok(groups) => n_rules += groups.iter().map(|g| g.rules.len()).sum::<usize>(),
+            Err(found) => errors.extend(found.iter().map(ToString::to_string)),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let summary = format!("{}, {}", counted(config.scrape_configs.len(), "scrape config"), counted(n_rules, "rule"));
+    Ok(Found { summary, warnings })
+}
+
+fn alertmanager(file: &Path) -> Result<Found, Vec<String>> {
+    let config = weir_alert::read_config(file).map_err(|e| vec![e.to_string()])?;
+    let summary = [
+        counted(config.routes.len(), "route"),
+        counted(config.receivers.len(), "receiver"),
+        counted(config.inhibit_rules.len(), "inhibit rule"),
+        counted(config.time_intervals.len(), "time interval"),
+    ];
+    Ok(Found { summary: summary.join(", "), warnings: config.warnings })
+}
