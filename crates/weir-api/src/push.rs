@@ -24,6 +24,7 @@ use request::Gate;
 pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/api/v1/write", post(remote_write::write))
+        .route("/api/v1/push", post(remote_write::write))
         .route("/v1/traces", post(otlp::traces))
         .route("/v1/metrics", post(otlp::metrics))
         .route("/v1/logs", post(otlp::logs))

@@ -3,18 +3,21 @@
 //! Shapes and wording follow Prometheus 3 `web/api/v1`; rules, alerts and writing live elsewhere.
 
 mod answer;
+mod federate;
 mod params;
 mod query;
+mod remote_read;
 mod series;
 mod status;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod xor;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 use weir_model::source::{Cancel, MetricSource, ReadContext};
 use weir_model::{Budget, Clock, Timestamp};
@@ -70,6 +73,8 @@ pub fn router<S: Clone + Send + Sync + 'static>(prometheus: Arc<Prometheus>) -> 
         .route("/api/v1/status/buildinfo", get(status::buildinfo))
         .route("/api/v1/status/runtimeinfo", get(status::runtimeinfo))
         .route("/api/v1/status/flags", get(status::flags))
+        .route("/api/v1/read", post(remote_read::read))
+        .route("/federate", get(federate::federate))
         .route("/-/healthy", get(status::healthy))
         .route("/-/ready", get(status::ready))
         .with_state(prometheus)

@@ -103,6 +103,30 @@ fn instant_queries() {
 }
 
 #[test]
+fn federation_shows_the_newest_sample_of_each_series() {
+    check(
+        "/federate?match[]=up&match[]=http_requests_total%7Bjob%3D%22web%22%7D",
+        200,
+        "# TYPE http_requests_total untyped\nhttp_requests_total{job=\"web\",instance=\"\"} 600 600000\n\
+         # TYPE up untyped\nup{a_b=\"x\",job=\"api\",instance=\"\"} 10 600000\n",
+    );
+    check("/federate", 200, "");
+    check(
+        "/federate?match[]=%7B%7D",
+        400,
+        &failure("bad_data", "invalid parameter \"match[]\": match[] must contain at least one non-empty matcher"),
+    );
+}
+
+#[test]
+fn samples_are_counted_per_step_when_asked() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let request = "/api/v1/query_range?query=up&start=0&end=120&step=60&stats=all";
+    let (_, body) = runtime.block_on(send(Request::get(request).body(Body::empty()).unwrap()));
+    assert!(body.contains("\"totalQueryableSamplesPerStep\":[[0.0,1],[60.0,1],[120.0,1]]"), "{body}");
+}
+
+#[test]
 fn range_queries() {
     for (path, data) in [
         (
