@@ -22,10 +22,10 @@ use weir_model::{
     AttrValue, Budget, Labels, LogEntry, Nanos, Resource, Sample, Span, SpanId, SpanKind, TenantId, TimeRange,
     Timestamp, TraceId,
 };
-use weir_tsdb::MemMetrics;
+use weir_tsdb::Head;
 
 struct Stores {
-    metrics: Arc<MemMetrics>,
+    metrics: Arc<Head>,
     logs: Arc<MemLogs>,
     spans: Arc<MemSpans>,
 }
@@ -168,7 +168,7 @@ async fn run(dir: &Path) -> (Value, Vec<Cause>, String) {
     let case = json(&dir.join("case.json"));
     let budget = Budget::unlimited();
     let stores = Stores {
-        metrics: Arc::new(MemMetrics::new(&budget)),
+        metrics: Arc::new(Head::new(&budget)),
         logs: Arc::new(MemLogs::new(&budget)),
         spans: Arc::new(MemSpans::new(&budget)),
     };

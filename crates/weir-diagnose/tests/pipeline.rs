@@ -14,7 +14,7 @@ use weir_model::{
     AttrValue, Budget, Change, ChangeKind, ChangeSink, EntityId, EntityKind, Labels, Nanos, Resource, Sample, Span,
     SpanId, SpanKind, SpanStatus, StatusCode, TenantId, TimeRange, Timestamp, TraceId,
 };
-use weir_tsdb::MemMetrics;
+use weir_tsdb::Head;
 
 const BEGIN_S: i64 = 1_000_000;
 const FAULT_S: i64 = BEGIN_S + 300;
@@ -189,7 +189,7 @@ impl Pipeline {
 
 fn ask(fault: Fault) -> Diagnosis {
     let budget = Budget::unlimited();
-    let (metrics, spans) = (Arc::new(MemMetrics::new(&budget)), Arc::new(MemSpans::new(&budget)));
+    let (metrics, spans) = (Arc::new(Head::new(&budget)), Arc::new(MemSpans::new(&budget)));
     let tenant = TenantId::anonymous();
     let mut pipeline = Pipeline { fault, spans: Vec::new(), next_id: 0 };
     for second in BEGIN_S..END_S {

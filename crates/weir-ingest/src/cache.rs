@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use weir_model::labels::Label;
+use weir_model::labels::{Label, METRIC_NAME};
 use weir_model::{Labels, sink::Refused, sink::RefusedReason};
 
 use crate::limits::LabelLimits;
@@ -90,20 +90,40 @@ impl LabelCache {
         text
     }
 
+    /// Checks a sender's pairs and brings them into order: sorted, each name once, no empty value.
+    pub(crate) fn check(&self, pairs: &mut Vec<(&str, &str)>) -> Result<(), Refused> {
+        self.check_raw(pairs)?;
+        pairs.retain(|(_, value)| !value.is_empty());
+        if !pairs.is_sorted_by(|a, b| a.0 < b.0) {
+            pairs.sort_unstable();
+            if let Some(pair) = pairs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+                return Err(refused(pairs, &format!("label name `{}` occurs twice", pair[0].0)));
+            }
+        }
+        if !pairs.iter().any(|(name, _)| *name == METRIC_NAME) {
+            return Err(refused(pairs, &format!("no `{METRIC_NAME}`")));
+        }
+        Ok(())
+    }
+
+    fn check_raw(&self, pairs: &[(&str, &str)]) -> Result<(), Refused> {
+        self.limits.check(pairs.iter().copied()).map_err(|reason| refused(pairs, &reason))?;
+        if pairs.iter().any(|(name, _)| name.is_empty()) {
+            return Err(refused(pairs, "a label without a name"));
+        }
+        Ok(())
+    }
+
     /// Checks and builds a label set from a sender's pairs in any order.
     pub(crate) fn build(&self, pairs: &[(&str, &str)]) -> Result<Labels, Refused> {
-        let refused = |reason: String| Refused {
-            reason: RefusedReason::InvalidLabels,
-            example: format!("{}: {reason}", show(pairs)),
-            count: 1,
-        };
-        self.limits.check(pairs.iter().copied()).map_err(refused)?;
-        if pairs.iter().any(|(name, _)| name.is_empty()) {
-            return Err(refused("a label without a name".to_owned()));
-        }
+        self.check_raw(pairs)?;
         let labels = pairs.iter().map(|(n, v)| Label { name: self.text(n), value: self.text(v) }).collect();
-        Labels::try_from_vec(labels).map_err(|e| refused(e.to_string()))
+        Labels::try_from_vec(labels).map_err(|e| refused(pairs, &e.to_string()))
     }
+}
+
+fn refused(pairs: &[(&str, &str)], reason: &str) -> Refused {
+    Refused { reason: RefusedReason::InvalidLabels, example: format!("{}: {reason}", show(pairs)), count: 1 }
 }
 
 /// Pairs as they came, cut to a readable length.

@@ -59,6 +59,32 @@ pub fn decompress(encoding: Encoding, body: &[u8], limit_bytes: usize) -> Result
     }
 }
 
+/// Like [`decompress`], into a buffer that is used again; its first bytes, as many as are answered, are the
+/// plain body.
+pub(crate) fn decompress_into(
+    encoding: Encoding,
+    body: &[u8],
+    limit_bytes: usize,
+    buffer: &mut Vec<u8>,
+) -> Result<usize, DecodeError> {
+    if encoding != Encoding::SnappyBlock {
+        let plain = decompress(encoding, body, limit_bytes)?;
+        buffer.clear();
+        buffer.extend_from_slice(&plain);
+        return Ok(buffer.len());
+    }
+    let bad = |e: snap::Error| DecodeError::at_byte("snappy block", 0, e.to_string());
+    let len = snap::raw::decompress_len(body).map_err(bad)?;
+    if len > limit_bytes {
+        return Err(DecodeError::TooLarge { what: "the decompressed body", limit_bytes });
+    }
+    // Only growth is zeroed.
+    if buffer.len() < len {
+        buffer.resize(len, 0);
+    }
+    snap::raw::Decoder::new().decompress(body, &mut buffer[..len]).map_err(bad)
+}
+
 fn read_up_to(reader: impl Read, format: &'static str, limit_bytes: usize) -> Result<Cow<'static, [u8]>, DecodeError> {
     let mut out = Vec::new();
     let read = reader.take(limit_bytes as u64 + 1).read_to_end(&mut out);

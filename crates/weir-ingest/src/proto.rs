@@ -28,6 +28,21 @@ impl<'a> Message<'a> {
     pub fn bytes(&self) -> &'a [u8] {
         &self.body[self.pos..self.end]
     }
+    /// Where it stands in the body.
+    pub fn range(&self) -> std::ops::Range<u32> {
+        // Bodies are bounded far below 4 GiB.
+        self.pos as u32..self.end as u32
+    }
+    /// A stretch of a body.
+    pub fn stretch(format: &'static str, body: &'a [u8], range: std::ops::Range<u32>) -> Self {
+        let end = (range.end as usize).min(body.len());
+        Self { body, pos: (range.start as usize).min(end), end, format }
+    }
+    /// A stretch of this message.
+    pub fn sub(&self, start: usize, end: usize) -> Self {
+        let end = (self.pos + end).min(self.end);
+        Self { pos: (self.pos + start).min(end), end, ..*self }
+    }
     pub fn utf8(&self, what: &str) -> Result<&'a str, DecodeError> {
         std::str::from_utf8(self.bytes()).map_err(|_| self.error(format!("{what} is not UTF-8")))
     }
@@ -36,6 +51,11 @@ impl<'a> Message<'a> {
     }
 
     fn varint(&mut self) -> Result<u64, DecodeError> {
+        // One byte most of the time.
+        if let Some(byte @ 0..=0x7f) = self.body[..self.end].get(self.pos) {
+            self.pos += 1;
+            return Ok(u64::from(*byte));
+        }
         let mut value = 0u64;
         for k in 0..10 {
             let Some(byte) = self.body[..self.end].get(self.pos) else {

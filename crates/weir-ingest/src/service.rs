@@ -3,17 +3,21 @@
 mod known;
 mod logs;
 mod metrics;
+mod remote;
 mod spans;
+
+pub use remote::{RemoteCounts, RemoteError, RemoteRequest, RemoteWritten};
 
 use std::sync::Arc;
 
 use weir_model::entity::{Aliases, EntityTable};
-use weir_model::sink::{LogSink, MetricSink, Outcome, Refused, SpanSink, WriteError};
+use weir_model::sink::{LogSink, Outcome, Refused, SeriesSink, SpanSink, WriteError};
 use weir_model::usage::{Amount, Signal, Usage};
 use weir_model::{Clock, CommitFeed, EntityRefs, TenantId, Timestamp};
 
 use crate::cache::LabelCache;
 use crate::decoded::refuse;
+use crate::known_series::SeriesTable;
 use crate::limits::Limits;
 use crate::metrics::IngestMetrics;
 use crate::otlp::DeltaState;
@@ -23,7 +27,7 @@ use known::Known;
 /// Everything that [`Ingest`] writes to and reads from.
 pub struct IngestOptions {
     pub clock: Arc<dyn Clock>,
-    pub metrics: Arc<dyn MetricSink>,
+    pub metrics: Arc<dyn SeriesSink>,
     pub logs: Arc<dyn LogSink>,
     pub spans: Arc<dyn SpanSink>,
     pub feed: Arc<CommitFeed>,
@@ -40,6 +44,9 @@ pub struct IngestOptions {
 pub struct Ingest {
     to: IngestOptions,
     known: Known,
+    /// Series seen before, by the raw bytes of their labels.
+    series: SeriesTable,
+    scratch: remote::ScratchPool,
     senders: SenderTable,
     own: IngestMetrics,
     /// Label sets of series seen before.
@@ -57,6 +64,8 @@ impl Ingest {
             stream_cache: LabelCache::new(to.limits.stream_labels),
             deltas: DeltaState::default(),
             known: Known::default(),
+            series: SeriesTable::default(),
+            scratch: remote::ScratchPool::default(),
             senders: SenderTable::default(),
             own: IngestMetrics::default(),
             to,

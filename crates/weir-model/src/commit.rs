@@ -6,16 +6,23 @@ use parking_lot::RwLock;
 
 use crate::labels::Labels;
 use crate::log::LogEntry;
+use crate::sink::{SampleRun, SeriesRef};
 use crate::span::Span;
 use crate::tenant::TenantId;
 use crate::time::Timestamp;
 
 /// One committed batch: readers see it when this is sent.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Commit<'a> {
     /// Series that got samples, and the newest sample's time.
     Metrics {
         series: &'a [Labels],
+        newest: Timestamp,
+    },
+    /// The same for series that the store knows by number; `names` tells the labels of one.
+    Series {
+        series: &'a [SampleRun],
+        names: &'a dyn SeriesNames,
         newest: Timestamp,
     },
     Logs {
@@ -25,6 +32,12 @@ pub enum Commit<'a> {
     Spans {
         spans: &'a [Arc<Span>],
     },
+}
+
+/// Labels of series known by number.
+pub trait SeriesNames {
+    /// `None` when the store has forgotten the series.
+    fn labels(&self, series: SeriesRef) -> Option<Labels>;
 }
 
 /// Must be quick and must not block: it runs on the writer's thread after the commit.

@@ -56,6 +56,12 @@ impl Labels {
         Ok(Self(labels.into()))
     }
 
+    /// From labels that are sorted by name, each name once, without empty values: a store's own.
+    pub fn from_sorted(labels: Vec<Label>) -> Self {
+        debug_assert!(labels.is_sorted_by(|a, b| a.name < b.name) && labels.iter().all(|l| !l.value.is_empty()));
+        Self(labels.into())
+    }
+
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.binary_search_by(|l| (*l.name).cmp(name)).ok().map(|idx| &*self.0[idx].value)
     }

@@ -41,7 +41,7 @@ pub mod usage;
 pub use alert::{AlertEvent, AlertListener, AlertPhase};
 pub use budget::{Budget, BudgetExceeded, Reservation};
 pub use change::{Change, ChangeKind, ChangeSink, ChangeSource};
-pub use commit::{Commit, CommitFeed, CommitListener};
+pub use commit::{Commit, CommitFeed, CommitListener, SeriesNames};
 pub use deletion::{LogDeletion, LogDeletions};
 pub use entity::{Aliases, EntityId, EntityKind, EntityRefs, EntityTable};
 pub use histogram::{FloatHistogram, Histogram, HistogramSample};

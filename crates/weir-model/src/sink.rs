@@ -99,6 +99,105 @@ pub trait MetricSink: Send + Sync {
     fn append(&self, tenant: &TenantId, batch: &MetricBatch) -> Result<Outcome, WriteError>;
 }
 
+/// A series within a store, by number. It dies when the store forgets the series, and is not used again
+/// for another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeriesRef(pub u64);
+
+/// Samples of one series in columns: positions `start..end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SampleRun {
+    pub series: SeriesRef,
+    pub start: u32,
+    pub end: u32,
+}
+
+impl SampleRun {
+    pub fn range(&self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+/// Samples of many series in columns, filled without an allocation per series.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SampleColumns {
+    pub runs: Vec<SampleRun>,
+    pub times: Vec<i64>,
+    pub values: Vec<f64>,
+}
+
+impl SampleColumns {
+    pub fn clear(&mut self) {
+        self.runs.clear();
+        self.times.clear();
+        self.values.clear();
+    }
+
+    /// Adds a series with its samples.
+    pub fn push(&mut self, series: SeriesRef, samples: impl Iterator<Item = Sample>) {
+        let position =
+            |columns: &Self| u32::try_from(columns.times.len()).expect("a request is far below 2^32 samples");
+        let start = position(self);
+        for sample in samples {
+            self.times.push(sample.at.0);
+            self.values.push(sample.value);
+        }
+        let end = position(self);
+        self.runs.push(SampleRun { series, start, end });
+    }
+
+    /// Samples of a run.
+    pub fn samples(&self, run: SampleRun) -> impl Iterator<Item = Sample> + '_ {
+        run.range().map(|k| Sample::new(self.times[k], self.values[k]))
+    }
+}
+
+/// A request as it came, which a durable store writes down instead of what was decoded from it.
+#[derive(Clone, Copy, Debug)]
+pub struct RawRequest<'a> {
+    /// Says to the decoder what the body is.
+    pub kind: u8,
+    pub received: Timestamp,
+    pub body: &'a [u8],
+}
+
+/// How far a durable store must have synced before a write may be acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogMark(pub u64, pub u64);
+
+/// What became of samples in columns.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ColumnsOutcome {
+    pub outcome: Outcome,
+    /// Positions in [`SampleColumns::runs`] whose series died meanwhile: register again and append those.
+    pub dead: Vec<u32>,
+    /// To be synced before the acknowledgement; `None` when there is nothing to wait for.
+    pub mark: Option<LogMark>,
+}
+
+/// A metric store that knows series by number, for senders that repeat them.
+pub trait SeriesSink: MetricSink {
+    /// The series with these labels, made when it is new. `labels`: sorted by name, each name once, no
+    /// empty value.
+    fn register(&self, tenant: &TenantId, labels: &[(&str, &str)]) -> Result<(SeriesRef, Labels), WriteError>;
+
+    /// `None` when the series is dead.
+    fn labels(&self, tenant: &TenantId, series: SeriesRef) -> Option<Labels>;
+
+    /// Appends samples, and `rest` (series with more than floats, metadata). `raw` is what both were decoded
+    /// from; without it nothing is written to a log.
+    fn append_columns(
+        &self,
+        tenant: &TenantId,
+        raw: Option<RawRequest<'_>>,
+        columns: &SampleColumns,
+        rest: &MetricBatch,
+    ) -> Result<ColumnsOutcome, WriteError>;
+
+    /// Blocks until everything up to `mark` survives a crash.
+    fn sync(&self, mark: LogMark) -> Result<(), WriteError>;
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamBatch {
     pub labels: Labels,

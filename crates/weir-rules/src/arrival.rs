@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use weir_model::{Labels, Matcher, Timestamp};
+use weir_model::sink::SeriesRef;
+use weir_model::{Labels, Matcher, SeriesNames, Timestamp};
 use weir_promql::{AggregateOp, BinaryOp, Expr, ExprKind, ValueType};
 
 /// Quiet time after the last commit before a rule is looked at, so that what belongs together is there.
@@ -20,8 +21,8 @@ pub const SETTLE: Duration = Duration::from_millis(50);
 pub const WAIT_MAX: Duration = Duration::from_millis(150);
 /// Shortest time between two evaluations of one rule on arrival.
 pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
-/// Series whose rules are remembered; at about 40 bytes each, 8 MiB.
-const CACHE_SERIES_MAX: usize = 200_000;
+/// Series whose rules are remembered; at about 40 bytes each, 80 MiB when full.
+const CACHE_SERIES_MAX: usize = 2_000_000;
 
 /// Whether more data can only add to the answer, never take away, so that an evaluation before all
 /// of it has come cannot raise a false alarm: selectors and functions of single series, sums and
@@ -143,6 +144,8 @@ pub struct Arrivals {
     nameless: Vec<u32>,
     hasher: ahash::RandomState,
     cache: Mutex<HashMap<u64, Option<Arc<[u32]>>, ahash::RandomState>>,
+    /// The same by the store's number.
+    by_ref: Mutex<HashMap<SeriesRef, Option<Arc<[u32]>>, ahash::RandomState>>,
 }
 
 impl Arrivals {
@@ -183,6 +186,24 @@ impl Arrivals {
                 cache.insert(hash, rules.clone());
                 rules
             });
+            for idx in rules.iter().flat_map(|r| r.iter()) {
+                self.watches[*idx as usize].dirty.touch(now);
+            }
+        }
+    }
+
+    /// The same for series that the store knows by number: labels are looked up once per series.
+    pub fn touch_known(&self, all: impl Iterator<Item = SeriesRef>, names: &dyn SeriesNames, now: Timestamp) {
+        if self.watches.is_empty() {
+            return;
+        }
+        let mut cache = self.by_ref.lock();
+        for series in all {
+            if cache.len() >= CACHE_SERIES_MAX && !cache.contains_key(&series) {
+                cache.clear();
+            }
+            let rules =
+                cache.entry(series).or_insert_with(|| names.labels(series).and_then(|labels| self.rules_of(&labels)));
             for idx in rules.iter().flat_map(|r| r.iter()) {
                 self.watches[*idx as usize].dirty.touch(now);
             }

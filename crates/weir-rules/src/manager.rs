@@ -241,10 +241,16 @@ fn selectors(expr: &Expr) -> Vec<Vec<Matcher>> {
 
 impl CommitListener for Rules {
     fn on_commit(&self, tenant: &TenantId, commit: &Commit<'_>) {
-        let Commit::Metrics { series, .. } = commit else { return };
+        if !matches!(commit, Commit::Metrics { .. } | Commit::Series { .. }) {
+            return;
+        }
         let arrivals = self.0.tenants.read().get(tenant).map(|t| t.arrivals.clone());
-        if let Some(arrivals) = arrivals {
-            arrivals.touch(series as &[Labels], self.0.shared.clock.now());
+        let Some(arrivals) = arrivals else { return };
+        let now = self.0.shared.clock.now();
+        match commit {
+            Commit::Metrics { series, .. } => arrivals.touch(series as &[Labels], now),
+            Commit::Series { series, names, .. } => arrivals.touch_known(series.iter().map(|r| r.series), *names, now),
+            _ => {}
         }
     }
 }

@@ -1,19 +1,19 @@
 //! The metrics store.
 //!
-//! [`MemMetrics`] keeps everything in memory, under a budget, oldest samples dropped first; nothing
-//! survives a restart. It is *not* durable and says so: the page and the start-up line carry the
-//! same words.
+//! [`Head`] keeps series and their newest samples in memory, under a budget; [`block`] keeps samples on disk.
 //!
-//! Read first: [`MemMetrics`], then `series.rs` (samples of one series) and `index.rs` (which series
-//! match).
+//! Read first: [`Head`], then `series.rs` (samples of one series) and `index.rs` (which series match).
 //!
-//! Invariants: a series' samples ascend by time without duplicates; a series is in the index
-//! exactly while it holds samples; readers never block writers for longer than one series' copy.
+//! Invariants: a series' samples ascend by time without duplicates; a series' number is never given to
+//! another one; readers never block writers for longer than one series' copy; no lock of a shard is
+//! held while another one is taken.
 
 pub mod block;
 pub mod chunk;
+mod head;
 mod index;
-mod mem;
+mod open;
+mod run;
 mod series;
 
-pub use mem::MemMetrics;
+pub use head::{Head, WhenFull};

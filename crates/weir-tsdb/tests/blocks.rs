@@ -12,7 +12,7 @@ use weir_model::source::{
     BoxFuture, Cancel, MetricCursor, MetricFragment, MetricSource, Projection, ReadContext, ReadError,
 };
 use weir_model::{Budget, Exemplar, Labels, MatchOp, Matcher, MetricMetadata, Sample, TenantId, TimeRange, Timestamp};
-use weir_tsdb::MemMetrics;
+use weir_tsdb::Head;
 use weir_tsdb::block::{BlockError, Blocks, BlocksOptions, CompactionPlan, HeadAndBlocks, WINDOW_MS};
 use weir_wal::{Dir, Position, SimDir};
 
@@ -35,8 +35,8 @@ fn open(dir: &Arc<SimDir>) -> Result<Arc<Blocks>, BlockError> {
 type Content = BTreeMap<Labels, Vec<(i64, u64)>>;
 
 /// A store whose head is empty.
-fn alone(blocks: &Arc<Blocks>) -> HeadAndBlocks<MemMetrics> {
-    HeadAndBlocks { head: Arc::new(MemMetrics::new(&Budget::unlimited())), blocks: blocks.clone() }
+fn alone(blocks: &Arc<Blocks>) -> HeadAndBlocks<Head> {
+    HeadAndBlocks { head: Arc::new(Head::new(&Budget::unlimited())), blocks: blocks.clone() }
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -116,8 +116,8 @@ fn within(content: &Content, range: TimeRange) -> Content {
 
 /// A head that is cut after every write: whatever the suite asks, it asks the blocks.
 struct CutAtOnce {
-    head: MemMetrics,
-    store: HeadAndBlocks<MemMetrics>,
+    head: Head,
+    store: HeadAndBlocks<Head>,
 }
 
 impl MetricSink for CutAtOnce {
@@ -198,7 +198,7 @@ impl MetricSource for CutAtOnce {
 #[test]
 fn blocks_keep_the_contract_of_a_metrics_store() {
     let blocks = open(&Arc::new(SimDir::new(1))).unwrap();
-    let store = CutAtOnce { head: MemMetrics::new(&Budget::unlimited()), store: alone(&blocks) };
+    let store = CutAtOnce { head: Head::new(&Budget::unlimited()), store: alone(&blocks) };
     block_on(weir_model::suite::metrics(&store));
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use weir_model::sink::{MetricBatch, MetricSink, SeriesBatch};
 use weir_model::source::{MetricFragment, MetricSource, Projection, ReadContext, SeriesData};
 use weir_model::{Budget, Labels, Sample, TenantId, TimeRange, suite};
-use weir_tsdb::MemMetrics;
+use weir_tsdb::Head;
 
 fn batch(name: &str, at: i64) -> MetricBatch {
     let labels = Labels::from_pairs([("__name__", name)]);
@@ -15,7 +15,7 @@ fn batch(name: &str, at: i64) -> MetricBatch {
     MetricBatch { series, metadata: vec![] }
 }
 
-async fn all(store: &MemMetrics) -> Vec<SeriesData> {
+async fn all(store: &Head) -> Vec<SeriesData> {
     let fragment = MetricFragment { matchers: vec![], range: TimeRange::ALL, projection: Projection::Samples };
     let tenant = TenantId::anonymous();
     let mut cursor = store.open(&tenant, &fragment, &ReadContext::unlimited()).await.unwrap();
@@ -28,13 +28,13 @@ async fn all(store: &MemMetrics) -> Vec<SeriesData> {
 
 #[tokio::test]
 async fn metrics_in_memory_keep_the_contract() {
-    suite::metrics(&MemMetrics::new(&Budget::unlimited())).await;
+    suite::metrics(&Head::new(&Budget::unlimited())).await;
 }
 
 #[tokio::test]
 async fn a_full_budget_drops_the_oldest_samples_and_forgets_empty_series() {
-    let budget = Budget::root(200_000);
-    let store = MemMetrics::new(&budget);
+    let budget = Budget::root(20_000);
+    let store = Head::new(&budget);
     let tenant = TenantId::anonymous();
     store.append(&tenant, &batch("old", 0)).unwrap();
     for at in 1..50_000 {
@@ -45,7 +45,7 @@ async fn a_full_budget_drops_the_oldest_samples_and_forgets_empty_series() {
     let times: Vec<_> = found[0].samples.iter().map(|s| s.at.0).collect();
     let wanted: Vec<i64> = (times[0]..50_000).collect();
     assert_eq!(times, wanted, "no gap between the oldest kept and the newest");
-    assert!(times.len() > 3_000 && budget.used_bytes() <= 200_000);
+    assert!(times.len() > 3_000 && budget.used_bytes() <= 20_000);
     assert_eq!(store.n_series(), 1);
 }
 
@@ -54,7 +54,7 @@ async fn a_full_budget_drops_the_oldest_samples_and_forgets_empty_series() {
 async fn writers_and_eviction_do_not_lose_a_fresh_series() {
     // Room for every fresh series and some of the churn: when it is full, there is churn to drop.
     let budget = Budget::root(1 << 20);
-    let store = Arc::new(MemMetrics::new(&budget));
+    let store = Arc::new(Head::new(&budget));
     let stop = Arc::new(AtomicBool::new(false));
     let churn = {
         let (store, stop) = (store.clone(), stop.clone());

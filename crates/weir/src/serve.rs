@@ -20,7 +20,7 @@ use weir_model::entity::{Aliases, EntityTable};
 use weir_model::usage::Usage;
 use weir_model::{Budget, Clock, CommitFeed, SystemClock, TenantId};
 use weir_state::State;
-use weir_tsdb::MemMetrics;
+use weir_tsdb::Head;
 
 use crate::alerting::{self, Alerting};
 use crate::config_files::{ConfigFiles, Configured, Loaded, reload_on_hangup};
@@ -144,7 +144,7 @@ fn build(
         part("lag", 1),
     ];
     let [metrics, logs, spans, query_budget, rules, graph, lag] = &parts;
-    let metrics = Arc::new(MemMetrics::new(metrics));
+    let metrics = Arc::new(Head::new(metrics));
     let logs = Arc::new(MemLogs::new(logs));
     let log_deletions = Arc::new(MemDeletions::default());
     // Whoever reads logs reads them without what was deleted.

@@ -15,7 +15,7 @@ use weir_model::{AlertPhase, Budget, Labels, Sample, SystemClock, TenantId, Time
 use weir_promql::{Engine, EngineOptions, Value};
 use weir_rules::{Offline, Options, PromqlEvaluator, RuleGroup, read_rule_files};
 use weir_state::State;
-use weir_tsdb::MemMetrics;
+use weir_tsdb::Head;
 
 const MEMORY_BYTES: u64 = 1 << 30;
 /// Samples of one series; a typo in a repetition should not fill the memory.
@@ -127,7 +127,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 struct Bench {
-    store: Arc<MemMetrics>,
+    store: Arc<Head>,
     engine: Arc<Engine>,
     budget: Budget,
     tenant: TenantId,
@@ -137,7 +137,7 @@ struct Bench {
 impl Bench {
     fn new(test: &Test, groups: &[RuleGroup], interval: Duration) -> Result<Self, String> {
         let budget = Budget::root(MEMORY_BYTES);
-        let store = Arc::new(MemMetrics::new(&budget.child("metrics", MEMORY_BYTES / 2)));
+        let store = Arc::new(Head::new(&budget.child("metrics", MEMORY_BYTES / 2)));
         let engine = Arc::new(Engine::new(EngineOptions::default()));
         let tenant = TenantId::anonymous();
         let step = duration(test.interval.as_deref().unwrap_or("1m"))?;

@@ -7,7 +7,7 @@ use http_body_util::BodyExt as _;
 use tower::ServiceExt as _;
 use weir_model::sink::{MetricBatch, MetricSink, SeriesBatch};
 use weir_model::{Budget, Exemplar, Labels, MetricKind, MetricMetadata, Sample, SimClock, TenantId, Timestamp};
-use weir_tsdb::MemMetrics;
+use weir_tsdb::Head;
 
 use super::{Prometheus, router};
 
@@ -17,7 +17,7 @@ fn labels(pairs: &[(&'static str, &'static str)]) -> Labels {
 
 fn app() -> Router {
     let budget = Budget::unlimited();
-    let store = MemMetrics::new(&budget);
+    let store = Head::new(&budget);
     let series = |pairs: &[(&'static str, &'static str)], step: f64| SeriesBatch {
         labels: labels(pairs),
         samples: (0..11).map(|n| Sample::new(n * 60_000, n as f64 * step)).collect(),

@@ -7,19 +7,13 @@ use axum::extract::State;
 use axum::http::header::{CONTENT_ENCODING, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use weir_ingest::remote_write::{self, WriteRequest};
-use weir_ingest::{DecodeError, Encoding, Ingest, Protocol, SenderRef, decompress};
+use weir_ingest::remote_write::Version;
+use weir_ingest::{DecodeError, Encoding, Ingest, Protocol, RemoteCounts, RemoteError, RemoteRequest, SenderRef};
 use weir_model::TenantId;
-use weir_model::sink::{Outcome, SeriesBatch, WriteError};
+use weir_model::sink::{Outcome, WriteError};
 
-use super::request::{Gate, Push, causes, note_undecodable};
+use super::request::{Gate, Place, Push, causes, note_undecodable};
 use crate::App;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Version {
-    V1,
-    V2,
-}
 
 pub async fn write(State(app): State<Arc<App>>, Extension(gate): Extension<Gate>, push: Push) -> Response {
     let version = match version(&push) {
@@ -42,7 +36,11 @@ pub async fn write(State(app): State<Arc<App>>, Extension(gate): Extension<Gate>
         Err(error) => return error.into_response(),
     };
     let (ingest, tenant) = (app.ingest.clone(), push.tenant);
-    let done = gate.run(body.len(), move || store(&ingest, &tenant, &sender, version, encoding, &body)).await;
+    let done = gate
+        .run_blocking(move |place| {
+            store(&ingest, &tenant, &sender, RemoteRequest { version, encoding, body: &body }, place)
+        })
+        .await;
     match done {
         Ok(answer) => answer.into_response(),
         Err(text) => (StatusCode::INTERNAL_SERVER_ERROR, text).into_response(),
@@ -63,64 +61,43 @@ fn version(push: &Push) -> Result<Version, String> {
     }
 }
 
-#[derive(Clone, Copy, Default)]
-struct Counts {
-    samples: u64,
-    histograms: u64,
-    exemplars: u64,
-}
-
 struct Written {
     status: StatusCode,
     text: String,
-    counts: Counts,
+    counts: RemoteCounts,
 }
 
-impl Written {
-    fn nothing(status: StatusCode, error: &dyn std::fmt::Display) -> Self {
-        Self { status, text: format!("{error}\n"), counts: Counts::default() }
-    }
-}
-
-fn store(
-    ingest: &Ingest,
-    tenant: &TenantId,
-    sender: &SenderRef,
-    version: Version,
-    encoding: Encoding,
-    body: &[u8],
-) -> Written {
-    let decoded = decompress(encoding, body, ingest.limits().body_bytes_max).and_then(|plain| match version {
-        Version::V1 => remote_write::decode_v1(&plain, &ingest.series_cache),
-        Version::V2 => remote_write::decode_v2(&plain, &ingest.series_cache),
-    });
-    let WriteRequest { decoded, n_exemplars } = match decoded {
-        Ok(request) => request,
-        Err(error) => {
+fn store(ingest: &Ingest, tenant: &TenantId, sender: &SenderRef, request: RemoteRequest<'_>, place: Place) -> Written {
+    let written = match ingest.write_remote(tenant, sender, request) {
+        Ok(written) => written,
+        Err(RemoteError::Decode(error)) => {
             note_undecodable(ingest, tenant, sender, &error);
             let is_large = matches!(error, DecodeError::TooLarge { .. });
             let status = if is_large { StatusCode::PAYLOAD_TOO_LARGE } else { StatusCode::BAD_REQUEST };
-            return Written::nothing(status, &error);
+            return Written::failed(status, &error);
         }
+        Err(RemoteError::Write(error)) => return not_stored(&error),
     };
-    let sum = |f: fn(&SeriesBatch) -> usize| decoded.batch.series.iter().map(|s| f(s) as u64).sum();
-    let sent =
-        Counts { samples: sum(|s| s.samples.len()), histograms: sum(|s| s.histograms.len()), exemplars: n_exemplars };
-    match ingest.write_metrics(tenant, sender, decoded) {
-        Ok(outcome) => stored(&outcome, sent),
-        // Nothing was committed and the data is good: the sender must try again.
-        Err(error @ (WriteError::Budget(_) | WriteError::Full(_))) => {
-            Written::nothing(StatusCode::SERVICE_UNAVAILABLE, &error)
-        }
-        Err(error) => Written::nothing(StatusCode::INTERNAL_SERVER_ERROR, &error),
+    // What was decoded no longer counts: a request that waits for the disk must not keep others from decoding.
+    drop(place);
+    match written.mark.map_or(Ok(()), |mark| ingest.sync(mark)) {
+        Ok(()) => stored(&written.outcome, written.sent),
+        Err(error) => not_stored(&error),
     }
 }
 
+/// Nothing was committed and the data is good: the sender must try again.
+fn not_stored(error: &WriteError) -> Written {
+    let is_full = matches!(error, WriteError::Budget(_) | WriteError::Full(_));
+    let status = if is_full { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR };
+    Written::failed(status, error)
+}
+
 /// A store counts floats and histograms together; where some were refused, floats count first.
-fn stored(outcome: &Outcome, sent: Counts) -> Written {
+fn stored(outcome: &Outcome, sent: RemoteCounts) -> Written {
     let samples = outcome.accepted.min(sent.samples);
     let histograms = (outcome.accepted - samples).min(sent.histograms);
-    let counts = Counts { samples, histograms, ..sent };
+    let counts = RemoteCounts { samples, histograms, ..sent };
     if outcome.refused.is_empty() {
         return Written { status: StatusCode::NO_CONTENT, text: String::new(), counts };
     }
@@ -129,14 +106,23 @@ fn stored(outcome: &Outcome, sent: Counts) -> Written {
     Written { status: StatusCode::BAD_REQUEST, text, counts }
 }
 
+impl Written {
+    fn failed(status: StatusCode, error: &dyn std::fmt::Display) -> Self {
+        Self { status, text: format!("{error}\n"), counts: RemoteCounts::default() }
+    }
+}
+
 impl IntoResponse for Written {
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::new();
-        for (name, count) in [
-            ("x-prometheus-remote-write-samples-written", self.counts.samples),
-            ("x-prometheus-remote-write-histograms-written", self.counts.histograms),
-            ("x-prometheus-remote-write-exemplars-written", self.counts.exemplars),
-        ] {
+        let RemoteCounts { samples, histograms, exemplars } = self.counts;
+        let counts = [("samples", samples), ("histograms", histograms), ("exemplars", exemplars)];
+        for (what, count) in counts {
+            let name = match what {
+                "samples" => "x-prometheus-remote-write-samples-written",
+                "histograms" => "x-prometheus-remote-write-histograms-written",
+                _ => "x-prometheus-remote-write-exemplars-written",
+            };
             headers.insert(name, HeaderValue::from(count));
         }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {

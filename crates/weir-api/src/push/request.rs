@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use weir_ingest::{DecodeError, Encoding, Ingest, Protocol, SenderRef};
 use weir_model::TenantId;
 use weir_model::sink::{Refused, RefusedReason};
@@ -27,6 +27,9 @@ const INLINE_BYTES_MAX: usize = 16 << 10;
 #[derive(Clone)]
 pub struct Gate(Arc<Semaphore>);
 
+/// One of the requests decoded at once, until dropped.
+pub struct Place(#[expect(dead_code, reason = "held for its drop")] OwnedSemaphorePermit);
+
 impl Default for Gate {
     fn default() -> Self {
         Self(Arc::new(Semaphore::new(DECODING_MAX)))
@@ -34,6 +37,16 @@ impl Default for Gate {
 }
 
 impl Gate {
+    /// Runs `work` on the pool for blocking work, whatever the size: it may wait for the disk. It gives up its
+    /// place when it has decoded.
+    pub async fn run_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(Place) -> T + Send + 'static,
+    ) -> Result<T, String> {
+        let place = Place(self.0.clone().acquire_owned().await.map_err(|e| e.to_string())?);
+        tokio::task::spawn_blocking(move || work(place)).await.map_err(|e| format!("decoding ended early: {e}"))
+    }
+
     /// Runs `work` on this thread when the body is small, else on the pool for blocking work.
     pub async fn run<T: Send + 'static>(
         &self,

@@ -10,7 +10,7 @@ use crate::cache::{LabelCache, show};
 use crate::decoded::refuse;
 use crate::proto::{Message, Value};
 
-const FORMAT: &str = "remote write 1.0";
+pub(super) const FORMAT: &str = "remote write 1.0";
 
 /// Series with bad labels are refused and counted, the rest is kept; a body that is no protobuf is
 /// an error with the byte where reading stopped.
@@ -31,7 +31,11 @@ pub fn decode(body: &[u8], cache: &LabelCache) -> Result<WriteRequest, DecodeErr
     Ok(out)
 }
 
-fn decode_series(mut message: Message<'_>, cache: &LabelCache, out: &mut WriteRequest) -> Result<(), DecodeError> {
+pub(super) fn decode_series(
+    mut message: Message<'_>,
+    cache: &LabelCache,
+    out: &mut WriteRequest,
+) -> Result<(), DecodeError> {
     let whole = message;
     let mut hasher = cache.hasher(FORMAT);
     let mut samples = Vec::new();
@@ -75,13 +79,18 @@ fn decode_series(mut message: Message<'_>, cache: &LabelCache, out: &mut WriteRe
 
 type Checked = Result<Labels, Refused>;
 
-fn series_labels(mut message: Message<'_>, cache: &LabelCache) -> Result<Checked, DecodeError> {
+pub(super) fn raw_labels(mut message: Message<'_>) -> Result<Vec<(&str, &str)>, DecodeError> {
     let mut pairs = Vec::new();
     while let Some((field, value)) = message.field()? {
         if let (1, Value::Bytes(label)) = (field, value) {
             pairs.push(decode_label(label)?);
         }
     }
+    Ok(pairs)
+}
+
+fn series_labels(message: Message<'_>, cache: &LabelCache) -> Result<Checked, DecodeError> {
+    let pairs = raw_labels(message)?;
     Ok(cache.build(&pairs).and_then(|labels| {
         if labels.metric_name().is_empty() {
             let example = format!("{}: no `{METRIC_NAME}`", show(&pairs));
@@ -129,7 +138,7 @@ fn read_exemplars(
     Ok(())
 }
 
-fn decode_metadata(mut message: Message<'_>) -> Result<MetricMetadata, DecodeError> {
+pub(super) fn decode_metadata(mut message: Message<'_>) -> Result<MetricMetadata, DecodeError> {
     let mut out = MetricMetadata { family: String::new(), kind: kind(0), help: String::new(), unit: String::new() };
     while let Some((field, value)) = message.field()? {
         match (field, value) {

@@ -8,7 +8,7 @@ use crate::DecodeError;
 use crate::cache::LabelCache;
 use crate::proto::{Message, Value};
 
-const FORMAT: &str = "remote write 2.0";
+pub(super) const FORMAT: &str = "remote write 2.0";
 
 /// Good series are kept; a series with a bad reference, without samples or with bad labels is
 /// refused and counted.
@@ -37,7 +37,7 @@ pub fn decode(body: &[u8], cache: &LabelCache) -> Result<WriteRequest, DecodeErr
     Ok(out)
 }
 
-fn decode_series<'a>(
+pub(super) fn decode_series<'a>(
     mut message: Message<'a>,
     symbols: &[&'a str],
     cache: &LabelCache,
@@ -90,7 +90,38 @@ fn check_name(labels: Labels, n_items: usize) -> Result<Labels, Refused> {
     Ok(labels)
 }
 
-fn labels(refs: &[u64], symbols: &[&str], cache: &LabelCache) -> Result<Labels, Refused> {
+pub(super) fn raw_labels<'a>(
+    mut message: Message<'a>,
+    symbols: &[&'a str],
+) -> Result<Result<Vec<(&'a str, &'a str)>, Refused>, DecodeError> {
+    let mut refs = Vec::new();
+    while let Some((field, value)) = message.field()? {
+        match (field, value) {
+            (1, Value::Bytes(packed)) => refs.extend(packed.packed_varints()?),
+            (1, Value::Varint(single)) => refs.push(single),
+            _ => {}
+        }
+    }
+    Ok(pairs(&refs, symbols))
+}
+
+/// What the series says of its family; `None` when it says nothing.
+pub(super) fn series_metadata(
+    mut message: Message<'_>,
+    symbols: &[&str],
+    labels: &Labels,
+) -> Result<Option<MetricMetadata>, DecodeError> {
+    let mut found = None;
+    while let Some((field, value)) = message.field()? {
+        if let (5, Value::Bytes(part)) = (field, value) {
+            found = decode_metadata(part, symbols, labels)?;
+        }
+    }
+    Ok(found)
+}
+
+/// Names and values that references stand for.
+fn pairs<'a>(refs: &[u64], symbols: &[&'a str]) -> Result<Vec<(&'a str, &'a str)>, Refused> {
     let malformed = |example: String| Refused { reason: RefusedReason::Malformed, example, count: 1 };
     if !refs.len().is_multiple_of(2) {
         return Err(malformed(format!("{} label references; names and values come in pairs", refs.len())));
@@ -103,13 +134,15 @@ fn labels(refs: &[u64], symbols: &[&str], cache: &LabelCache) -> Result<Labels, 
             ))
         })
     };
+    refs.chunks_exact(2).map(|pair| Ok((text(pair[0])?, text(pair[1])?))).collect()
+}
+
+fn labels(refs: &[u64], symbols: &[&str], cache: &LabelCache) -> Result<Labels, Refused> {
+    let pairs = pairs(refs, symbols)?;
     let mut hasher = cache.hasher(FORMAT);
-    let mut pairs = Vec::with_capacity(refs.len() / 2);
-    for pair in refs.chunks_exact(2) {
-        let (name, value) = (text(pair[0])?, text(pair[1])?);
+    for (name, value) in &pairs {
         hasher.write(name.as_bytes());
         hasher.write(value.as_bytes());
-        pairs.push((name, value));
     }
     let key = hasher.finish();
     if let Some(known) = cache.get(key) {

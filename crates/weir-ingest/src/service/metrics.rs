@@ -19,7 +19,7 @@ impl Ingest {
         decoded: impl Into<Decoded<MetricBatch>>,
     ) -> Result<Outcome, WriteError> {
         let mut decoded = decoded.into();
-        self.drop_future_samples(&mut decoded);
+        drop_future_samples(&mut decoded, self.newest_allowed());
         let batch = decoded.batch;
         let is_empty = batch.series.is_empty() && batch.metadata.is_empty();
         let stored = if is_empty { Ok(Outcome::default()) } else { self.to.metrics.append(tenant, &batch) };
@@ -30,28 +30,16 @@ impl Ingest {
         self.settle(Signal::Metrics, tenant, sender, stored, decoded.refused, bytes)
     }
 
-    fn drop_future_samples(&self, decoded: &mut Decoded<MetricBatch>) {
-        let newest_allowed = self.newest_allowed();
-        let mut n_empty = 0;
-        let Decoded { batch, refused } = decoded;
-        for series in &mut batch.series {
-            let Some(example) = series.newest().filter(|at| *at > newest_allowed) else { continue };
-            let before = series.n_samples();
-            series.samples.retain(|s| s.at <= newest_allowed);
-            series.histograms.retain(|h| h.at <= newest_allowed);
-            let n = (before - series.n_samples()) as u64;
-            crate::decoded::refuse(refused, RefusedReason::TooFarInFuture, n, || {
-                format!("{} at {}: later than {}", series.labels, example.rfc3339(), newest_allowed.rfc3339())
-            });
-            n_empty += usize::from(series.n_samples() == 0 && series.exemplars.is_empty());
-        }
-        if n_empty > 0 {
-            batch.series.retain(|s| s.n_samples() > 0 || !s.exemplars.is_empty());
+    /// Entities alone, for what comes back from a log.
+    pub(super) fn touch_entities(&self, tenant: &TenantId, batch: &MetricBatch) {
+        for series in &batch.series {
+            let Some(at) = series.newest() else { continue };
+            self.known.labels(tenant, &series.labels, at, &self.to.aliases, &self.to.entities);
         }
     }
 
     /// Entities, usage and the commit; answers the bytes.
-    fn after_metrics(&self, tenant: &TenantId, batch: &MetricBatch) -> u64 {
+    pub(super) fn after_metrics(&self, tenant: &TenantId, batch: &MetricBatch) -> u64 {
         let mut rows = Vec::new();
         let mut newest = Timestamp::MIN;
         let mut total = 0;
@@ -73,5 +61,24 @@ impl Ingest {
             self.to.feed.publish(tenant, &Commit::Metrics { series: &labels, newest });
         }
         total
+    }
+}
+
+pub(super) fn drop_future_samples(decoded: &mut Decoded<MetricBatch>, newest_allowed: Timestamp) {
+    let mut n_empty = 0;
+    let Decoded { batch, refused } = decoded;
+    for series in &mut batch.series {
+        let Some(example) = series.newest().filter(|at| *at > newest_allowed) else { continue };
+        let before = series.n_samples();
+        series.samples.retain(|s| s.at <= newest_allowed);
+        series.histograms.retain(|h| h.at <= newest_allowed);
+        let n = (before - series.n_samples()) as u64;
+        crate::decoded::refuse(refused, RefusedReason::TooFarInFuture, n, || {
+            format!("{} at {}: later than {}", series.labels, example.rfc3339(), newest_allowed.rfc3339())
+        });
+        n_empty += usize::from(series.n_samples() == 0 && series.exemplars.is_empty());
+    }
+    if n_empty > 0 {
+        batch.series.retain(|s| s.n_samples() > 0 || !s.exemplars.is_empty());
     }
 }
