@@ -1,6 +1,6 @@
 //! WeChat Work: a token for the company's app, then the message.
 
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::{Answer, Receive, Request, Say, Step, Texts, Verdict, all, base, named};
 use crate::config::raw::{RawGlobal, receiver_keys};
@@ -103,7 +103,7 @@ impl Receive for Wechat {
         });
         body[kind] = json!({ "content": text("message")? });
         for key in ["touser", "toparty", "totag", "agentid"] {
-            if body[key] == Json::from("")
+            if body[key] == ""
                 && let Some(body) = body.as_object_mut()
             {
                 body.remove(key);
