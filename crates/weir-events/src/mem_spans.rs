@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::spans::meets;
 use ahash::{AHashMap, AHashSet};
 use parking_lot::{Mutex, RwLock};
 use weir_model::sink::{Outcome, SpanSink, WriteError};
-use weir_model::source::{
-    BoxFuture, ReadContext, ReadError, SpanCursor, SpanFragment, SpanPredicate, SpanSource, TraceData,
-};
+use weir_model::source::{BoxFuture, ReadContext, ReadError, SpanCursor, SpanFragment, SpanSource, TraceData};
 use weir_model::{Budget, Nanos, Reservation, Span, SpanId, SpanKind, TenantId, TraceId};
 
 /// What a span costs beside its text: the struct, its allocations' headers, its place in the trace.
@@ -145,19 +144,6 @@ impl SpanSink for MemSpans {
         self.held.lock().shrink(unused);
         Ok(Outcome { accepted: spans.len() as u64, refused: Vec::new() })
     }
-}
-
-/// Whether some span meets the predicate.
-fn meets(spans: &[Arc<Span>], predicate: &SpanPredicate) -> bool {
-    spans.iter().any(|span| match predicate {
-        SpanPredicate::Service(name) => span.resource.service() == name,
-        SpanPredicate::Name(name) => *span.name == **name,
-        SpanPredicate::Error => span.is_error(),
-        SpanPredicate::MinDuration(nanos) => span.duration_nanos() >= *nanos,
-        SpanPredicate::Attribute(name, value) => {
-            span.get(name) == Some(value) || span.resource.get(name) == Some(value)
-        }
-    })
 }
 
 struct Cursor {

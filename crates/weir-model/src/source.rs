@@ -231,7 +231,8 @@ pub enum SpanPredicate {
     Name(String),
     Error,
     MinDuration(i64),
-    /// Span or resource attribute equals text.
+    /// Span or resource attribute equals the value. For text, an array equals each of its elements, and
+    /// bytes and maps equal the text that queries see of them ([`AttrValue::to_text`]).
     Attribute(String, AttrValue),
 }
 

@@ -343,7 +343,13 @@ proptest! {
                 SpanPredicate::Name(name) => *s.name == **name,
                 SpanPredicate::Error => s.is_error(),
                 SpanPredicate::MinDuration(d) => s.duration_nanos() >= *d,
-                SpanPredicate::Attribute(..) => true,
+                SpanPredicate::Attribute(name, wanted) => {
+                    let holds = |value: Option<&AttrValue>| match value {
+                        Some(AttrValue::Array(items)) => items.contains(wanted),
+                        value => value == Some(wanted),
+                    };
+                    holds(s.get(name)) || holds(s.resource.get(name))
+                }
             }));
             prop_assert!(met || !weir_traceql::matches_trace(&query, &trace));
         }

@@ -83,7 +83,14 @@ fn from_filter(expr: &FieldExpr, out: &mut Vec<SpanPredicate>) {
             CompareOp::Equal,
             Literal::Str(service),
         ) if name == "service.name" => out.push(SpanPredicate::Service(service.to_string())),
-        // Other attributes may be arrays, which equal any of their elements; a source compares whole values.
+        (
+            Field::Attribute { scope: Scope::None | Scope::Span | Scope::Resource, name, of_parent: false },
+            CompareOp::Equal,
+            Literal::Str(text),
+        ) => {
+            out.push(SpanPredicate::Attribute(name.to_string(), weir_model::AttrValue::Str(text.as_ref().into())));
+        }
+        // Numbers equal across types, which a source does not know.
         _ => {}
     }
 }
