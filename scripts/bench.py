@@ -115,7 +115,7 @@ class Server:
 
 def weir(binary):
     flags = [f"--{name}=127.0.0.1:0" for name in ("listen", "otlp-grpc-listen", "otlp-http-listen")]
-    return Server(lambda _dir: [binary, "serve", *flags], lambda process: process.stdout.readline().split()[2])
+    return Server(lambda folder: [binary, "serve", *flags, "--data-dir", f"{folder}/data"], lambda process: process.stdout.readline().split()[2])
 
 
 def prometheus(_binary):

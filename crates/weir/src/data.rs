@@ -3,44 +3,78 @@
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
+use weir_events::{SpanStore, SpanStoreOptions};
+use weir_model::Budget;
 use weir_state::State;
 use weir_wal::{Dir, OsDir};
 
 #[derive(Args, Clone)]
 pub struct DataArgs {
-    /// Folder for what is stored, made if there is none; silences, what was notified and states of
-    /// alerts are kept there. Without it everything is in memory alone.
-    #[arg(long, value_name = "DIR")]
-    data_dir: Option<PathBuf>,
+    /// Folder for what is stored, made if there is none: traces, silences, what was notified and
+    /// states of alerts. One server at a time.
+    #[arg(long, value_name = "DIR", default_value = "./weir-data")]
+    data_dir: PathBuf,
+    /// Object storage for blocks, such as s3://bucket/prefix; not supported yet and refused.
+    #[arg(long, value_name = "URL")]
+    storage: Option<String>,
+    /// How long spans are kept, such as 14d; a block goes when its last span is older.
+    #[arg(long = "traces.retention", value_name = "DURATION", default_value = "14d", value_parser = duration)]
+    traces_retention: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    match weir_go::parse_prometheus_duration(text) {
+        Ok(length) if !length.is_zero() => Ok(length),
+        Ok(_) => Err("give a length above zero, such as 14d".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The data folder, taken by this process alone.
 pub struct DataDir {
     pub dir: Arc<dyn Dir>,
+    pub traces_retention: Duration,
     /// Held until the process ends.
     _lock: File,
 }
 
 impl DataArgs {
-    /// `None` without `--data-dir`.
-    pub fn open(&self) -> anyhow::Result<Option<DataDir>> {
-        let Some(path) = &self.data_dir else { return Ok(None) };
+    pub fn open(&self) -> anyhow::Result<DataDir> {
+        if let Some(url) = &self.storage {
+            anyhow::bail!(
+                "--storage {url}: blocks on object storage are not supported yet; leave the flag out, and they are kept in --data-dir"
+            );
+        }
+        let path = &self.data_dir;
         let dir = OsDir::open(path).with_context(|| format!("--data-dir {}", path.display()))?;
         let lock_path = path.join("weir.lock");
         let lock = File::create(&lock_path).with_context(|| format!("create {}", lock_path.display()))?;
         let taken = || format!("--data-dir {} is in use by another weir: give each its own", path.display());
         lock.try_lock().with_context(taken)?;
-        Ok(Some(DataDir { dir: Arc::new(dir), _lock: lock }))
+        Ok(DataDir { dir: Arc::new(dir), traces_retention: self.traces_retention, _lock: lock })
     }
 }
 
-/// Small records, on disk with a data folder, else in memory.
-pub fn state(data: Option<&DataDir>) -> anyhow::Result<State> {
-    match data {
-        Some(data) => State::open(data.dir.clone()).context("open the state"),
-        None => Ok(State::in_memory()),
+impl DataDir {
+    /// Small records.
+    pub fn state(&self) -> anyhow::Result<State> {
+        State::open(self.dir.clone()).context("open the state")
+    }
+
+    /// The span store; new spans and indexes take their memory from `budget`.
+    pub fn spans(&self, budget: &Budget) -> anyhow::Result<Arc<SpanStore>> {
+        let defaults = SpanStoreOptions::default();
+        let options = SpanStoreOptions {
+            retention: self.traces_retention,
+            head_bytes: defaults.head_bytes.min(budget.limit_bytes() / 3),
+            index_bytes: defaults.index_bytes.min(budget.limit_bytes() / 4),
+            ..defaults
+        };
+        let spans = SpanStore::open(self.dir.clone(), budget, options).context("open the span store")?;
+        Ok(Arc::new(spans))
     }
 }

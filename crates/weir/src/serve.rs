@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -12,19 +13,18 @@ use tokio_util::sync::CancellationToken;
 use weir_api::{App, DemoControl};
 use weir_collect::{Collector, CollectorOptions};
 use weir_diagnose::{DiagnoseMetrics, Graph, IncidentOptions, Incidents, Sources};
-use weir_events::{ChangeLog, MemDeletions, MemLogs, MemSpans};
+use weir_events::{ChangeLog, MemDeletions, MemLogs, SpanStore};
 use weir_ingest::{Ingest, IngestOptions, Limits};
 use weir_kafka::{ClusterOptions, LagOptions, LagPoller};
 use weir_logql::HidingSource;
 use weir_model::entity::{Aliases, EntityTable};
 use weir_model::usage::Usage;
 use weir_model::{Budget, Clock, CommitFeed, SystemClock, TenantId};
-use weir_state::State;
 use weir_tsdb::Head;
 
 use crate::alerting::{self, Alerting};
 use crate::config_files::{ConfigFiles, Configured, Loaded, reload_on_hangup};
-use crate::data::{self, DataArgs};
+use crate::data::{DataArgs, DataDir};
 use crate::listen::{self, Protection};
 use crate::memory;
 use crate::web_config::WebConfig;
@@ -96,11 +96,13 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let shutdown = CancellationToken::new();
     let limit_bytes = args.memory_limit.unwrap_or_else(memory::default_limit_bytes);
     let demo = args.demo_control.as_deref().map(DemoControl::new).transpose()?;
-    let data_dir = args.data.open()?;
-    let state = data::state(data_dir.as_ref())?;
-    let app = build(limit_bytes, external_url, args.kafka, args.files, state, demo, &shutdown)?;
+    let data = args.data.open()?;
+    let app = build(limit_bytes, external_url, args.kafka, args.files, &data, demo, &shutdown)?;
 
-    tracing::info!(limit_mib = limit_bytes >> 20, "metrics, logs and traces are kept in memory, lost on restart");
+    tracing::info!(
+        limit_mib = limit_bytes >> 20,
+        "traces are kept on disk; metrics and logs in memory, lost on restart"
+    );
     announce(&own_url, &listeners)?;
     let stop = shutdown.clone();
     tokio::spawn(async move {
@@ -127,7 +129,7 @@ fn build(
     external_url: String,
     kafka: Vec<ClusterOptions>,
     files: ConfigFiles,
-    state: State,
+    data: &DataDir,
     demo: Option<DemoControl>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Arc<App>> {
@@ -149,7 +151,8 @@ fn build(
     let log_deletions = Arc::new(MemDeletions::default());
     // Whoever reads logs reads them without what was deleted.
     let log_source = Arc::new(HidingSource::new(logs.clone(), log_deletions.clone()));
-    let spans = Arc::new(MemSpans::new(spans));
+    let spans = data.spans(spans)?;
+    tokio::spawn(tick_spans(spans.clone(), clock.clone(), shutdown.clone()));
     let changes = Arc::new(ChangeLog::default());
     // Every component adds its own; the prefix stands in each name.
     let mut registry = Registry::default();
@@ -202,7 +205,7 @@ fn build(
             budget: rules.clone(),
             incidents: &incidents,
             external_url: external_url.clone(),
-            state,
+            state: data.state()?,
             registry: &mut registry,
             shutdown,
         },
@@ -242,6 +245,24 @@ fn build(
         external_url,
         demo,
     }))
+}
+
+/// What the store has to do from time to time: blocks, retention, repair of its log.
+async fn tick_spans(spans: Arc<SpanStore>, clock: Arc<dyn Clock>, shutdown: CancellationToken) {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        let (store, now) = (spans.clone(), clock.now_nanos());
+        match tokio::task::spawn_blocking(move || store.tick(now)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "span store: will be tried again"),
+            Err(error) => tracing::error!(%error, "span store: its upkeep ended early"),
+        }
+    }
 }
 
 fn external_url(given: Option<&str>, own: &str) -> anyhow::Result<String> {

@@ -1,5 +1,8 @@
 // Starts the real program on free ports and stops exactly that process again.
 import { type ChildProcess, spawn } from "node:child_process";
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 export interface Weir {
@@ -17,7 +20,8 @@ export function weirBinary(): string {
 /** `weir serve` with the given further arguments; resolves when it listens. */
 export function startServe(args: string[] = []): Promise<Weir> {
   const ports = ["--listen", "127.0.0.1:0", "--otlp-grpc-listen", "127.0.0.1:0", "--otlp-http-listen", "127.0.0.1:0"];
-  return start(["serve", ...ports, "--memory-limit", "512MiB", ...args], /^weir ready (\S+)/);
+  const data = ["--data-dir", mkdtempSync(join(tmpdir(), "weir-e2e-"))];
+  return start(["serve", ...ports, ...data, "--memory-limit", "512MiB", ...args], /^weir ready (\S+)/);
 }
 
 /** Runs the binary until a line of its standard output matches; the first group is its URL. */

@@ -47,7 +47,7 @@ async fn write(State(app): State<Arc<App>>, Extension(gate): Extension<Gate>, in
     };
     let (ingest, tenant) = (app.ingest.clone(), push.tenant);
     let done = gate
-        .run(body.len(), move || {
+        .run(move || {
             let limits = ingest.limits();
             let decoded = decompress(encoding, &body, limits.body_bytes_max).and_then(|plain| {
                 elastic::decode(&plain, &index, ingest.clock().now_nanos(), limits, &ingest.stream_cache)

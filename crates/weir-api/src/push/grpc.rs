@@ -56,8 +56,7 @@ impl Services {
         let address = peer.map(|ConnectInfo(peer)| peer.ip().to_string()).unwrap_or_default();
         let sender = SenderRef::new(Protocol::OtlpGrpc, address, text("user-agent"));
         let (ingest, message) = (self.ingest.clone(), request.into_inner());
-        let size = message.encoded_len();
-        let done = self.gate.run(size, move || message.store(&ingest, &tenant, &sender)).await;
+        let done = self.gate.run(move || message.store(&ingest, &tenant, &sender)).await;
         match done.map_err(Status::internal)? {
             Ok(outcome) if outcome.refused.is_empty() => Ok(Response::new(T::Response::default())),
             Ok(outcome) => {

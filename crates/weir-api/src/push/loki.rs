@@ -37,7 +37,7 @@ pub async fn push(State(app): State<Arc<App>>, Extension(gate): Extension<Gate>,
         Err(error) => return error.into_response(),
     };
     let (ingest, tenant) = (app.ingest.clone(), push.tenant);
-    let done = gate.run(body.len(), move || store(&ingest, &tenant, &sender, format, encoding, &body)).await;
+    let done = gate.run(move || store(&ingest, &tenant, &sender, format, encoding, &body)).await;
     match done {
         Ok((status, text)) => answer(status, text),
         Err(text) => answer(StatusCode::INTERNAL_SERVER_ERROR, text),

@@ -111,7 +111,7 @@ async fn export<T: Signal>(app: &App, gate: &Gate, push: Push) -> Response {
         Err(error) => return failed(format, error.status(), INVALID_ARGUMENT, error.to_string()),
     };
     let (ingest, tenant) = (app.ingest.clone(), push.tenant);
-    let done = gate.run(body.len(), move || {
+    let done = gate.run(move || {
         let plain = decompress(encoding, &body, ingest.limits().body_bytes_max);
         match plain.and_then(|plain| decode::<T>(format, &plain)) {
             Ok(request) => Ok(request.store(&ingest, &tenant, &sender)),

@@ -20,9 +20,6 @@ use crate::tenant::Tenant;
 
 /// Requests decoded at once, each of which may hold a decompressed body of 64 MiB.
 const DECODING_MAX: usize = 8;
-/// Smaller bodies are decoded where they are: below a millisecond of work.
-const INLINE_BYTES_MAX: usize = 16 << 10;
-
 /// Bounds the decoding under way, over all protocols of one router.
 #[derive(Clone)]
 pub struct Gate(Arc<Semaphore>);
@@ -47,16 +44,9 @@ impl Gate {
         tokio::task::spawn_blocking(move || work(place)).await.map_err(|e| format!("decoding ended early: {e}"))
     }
 
-    /// Runs `work` on this thread when the body is small, else on the pool for blocking work.
-    pub async fn run<T: Send + 'static>(
-        &self,
-        body_bytes: usize,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, String> {
+    /// Runs `work` on the pool for blocking work: a write ends with a wait for the disk.
+    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
         let _place = self.0.acquire().await.map_err(|e| e.to_string())?;
-        if body_bytes <= INLINE_BYTES_MAX {
-            return Ok(work());
-        }
         tokio::task::spawn_blocking(work).await.map_err(|e| format!("decoding ended early: {e}"))
     }
 }

@@ -132,6 +132,8 @@ impl Demo {
         let broker = start_broker(&options, stop.clone()).await?;
         let mut topology = lay_out(&options, broker)?;
         let _ = std::fs::remove_file(topology.checkpoint_path());
+        // What an earlier demo stored is about processes that are gone.
+        let _ = std::fs::remove_dir_all(weir_data_dir(&topology));
         create_databases(&topology).await?;
 
         let door = Door { pager: Arc::default(), demo: Arc::default() };
@@ -332,6 +334,10 @@ impl Ready {
     }
 }
 
+fn weir_data_dir(topology: &Topology) -> PathBuf {
+    topology.data_dir.join("weir")
+}
+
 async fn start_weir(
     options: &DemoOptions,
     wanted: &WeirOptions,
@@ -348,6 +354,7 @@ async fn start_weir(
     give("--alertmanager-config", files.alertmanager.clone().into());
     give("--kafka", format!("{}={}", topology.names.cluster, topology.broker).into());
     give("--demo-control", control_url.into());
+    give("--data-dir", weir_data_dir(topology).into());
     // With broker and pipeline the whole stays under 1.5 GiB.
     give("--memory-limit", "640MiB".into());
     if let Some(url) = &wanted.external_url {

@@ -13,4 +13,5 @@ mod pipeline;
 mod prometheus_differential;
 mod promtool;
 mod remote_write;
+mod traces_restart;
 mod web_config;
