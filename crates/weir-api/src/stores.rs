@@ -31,7 +31,7 @@ impl Stores {
 
     /// Stores in memory under a clock that stands at 1,700,000,000 s.
     #[cfg(test)]
-    pub fn in_memory(logs: Arc<weir_events::MemLogs>, spans: Arc<weir_events::MemSpans>) -> Arc<Self> {
+    pub fn in_memory(logs: Arc<weir_events::LogStore>, spans: Arc<weir_events::MemSpans>) -> Arc<Self> {
         let clock = weir_model::SimClock::at(weir_model::Timestamp(1_700_000_000_000));
         let feed = Arc::new(CommitFeed::default());
         let log_deletions: Arc<dyn LogDeletions> = Arc::new(weir_events::MemDeletions::default());

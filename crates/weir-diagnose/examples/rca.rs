@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use weir_diagnose::{Cause, Question, Sources, diagnose};
-use weir_events::{ChangeLog, MemLogs, MemSpans};
+use weir_events::{ChangeLog, LogStore, MemSpans};
 use weir_model::sink::{LogSink, MetricBatch, MetricSink, SeriesBatch, SpanSink, StreamBatch};
 use weir_model::source::ReadContext;
 use weir_model::{
@@ -26,7 +26,7 @@ use weir_tsdb::Head;
 
 struct Stores {
     metrics: Arc<Head>,
-    logs: Arc<MemLogs>,
+    logs: Arc<LogStore>,
     spans: Arc<MemSpans>,
 }
 
@@ -169,7 +169,7 @@ async fn run(dir: &Path) -> (Value, Vec<Cause>, String) {
     let budget = Budget::unlimited();
     let stores = Stores {
         metrics: Arc::new(Head::new(&budget)),
-        logs: Arc::new(MemLogs::new(&budget)),
+        logs: Arc::new(LogStore::new(&budget)),
         spans: Arc::new(MemSpans::new(&budget)),
     };
     let tenant = TenantId::anonymous();

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use weir_diagnose::{Diagnosis, Question, Sources, Thing, diagnose};
-use weir_events::{ChangeLog, MemLogs, MemSpans};
+use weir_events::{ChangeLog, LogStore, MemSpans};
 use weir_model::sink::{MetricBatch, MetricSink, SeriesBatch, SpanSink};
 use weir_model::source::ReadContext;
 use weir_model::{
@@ -217,7 +217,7 @@ fn ask(fault: Fault) -> Diagnosis {
             },
         );
     }
-    let sources = Sources { metrics, logs: Arc::new(MemLogs::new(&budget)), spans, changes };
+    let sources = Sources { metrics, logs: Arc::new(LogStore::new(&budget)), spans, changes };
     let at = |s: i64| Timestamp(s * 1000);
     let question = Question {
         tenant,

@@ -1,50 +1,16 @@
-//! The in-memory stores pass the suites of the traits and keep to their budgets.
+//! The span store passes the suite of its traits and keeps to its budget.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 
-use weir_events::{MemLogs, MemSpans};
-use weir_model::sink::{LogSink, SpanSink, StreamBatch};
-use weir_model::source::{Direction, LogFragment, LogSource, ReadContext, SpanFragment, SpanSource};
-use weir_model::{
-    Budget, Labels, LogEntry, Nanos, Resource, Scope, Span, SpanId, SpanKind, SpanStatus, TenantId, TraceId, suite,
-};
-
-#[tokio::test]
-async fn logs_in_memory_keep_the_contract() {
-    suite::logs(&MemLogs::new(&Budget::unlimited())).await;
-}
+use weir_events::MemSpans;
+use weir_model::sink::SpanSink;
+use weir_model::source::{ReadContext, SpanFragment, SpanSource};
+use weir_model::{Budget, Nanos, Resource, Scope, Span, SpanId, SpanKind, SpanStatus, TenantId, TraceId, suite};
 
 #[tokio::test]
 async fn spans_in_memory_keep_the_contract() {
     suite::spans(&MemSpans::new(&Budget::unlimited())).await;
-}
-
-#[tokio::test]
-async fn a_full_log_budget_drops_the_oldest_entries() {
-    let budget = Budget::root(1 << 20);
-    let store = MemLogs::new(&budget);
-    let tenant = TenantId::anonymous();
-    for at in 0..20_000_i64 {
-        let entries = vec![LogEntry { at: Nanos(at), line: format!("line {at}").into(), metadata: vec![] }];
-        store.append(&tenant, &[StreamBatch { labels: Labels::from_pairs([("app", "x")]), entries }]).unwrap();
-    }
-    let fragment = LogFragment {
-        matchers: vec![],
-        start: Nanos::MIN,
-        end: Nanos::MAX,
-        direction: Direction::Forward,
-        predicates: vec![],
-    };
-    let mut cursor = store.open(&tenant, &fragment, &ReadContext::unlimited()).await.unwrap();
-    let mut found = Vec::new();
-    while let Some(batch) = cursor.next(None).unwrap() {
-        found.extend(batch.entries.iter().map(|e| e.at.0));
-    }
-    assert_eq!(*found.last().unwrap(), 19_999, "the newest is there");
-    let wanted: Vec<i64> = (found[0]..20_000).collect();
-    assert_eq!(found, wanted, "nothing is missing between the oldest kept and the newest");
-    assert!(found.len() > 5_000 && budget.used_bytes() <= 1 << 20);
 }
 
 #[tokio::test]

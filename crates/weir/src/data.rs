@@ -1,4 +1,4 @@
-//! Where data lies on disk.
+//! Where data lies on disk, and what keeps it in order there.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -7,15 +7,16 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use weir_events::{SpanStore, SpanStoreOptions};
-use weir_model::Budget;
+use tokio_util::sync::CancellationToken;
+use weir_events::{LogStore, LogStoreOptions, SpanStore, SpanStoreOptions};
+use weir_model::{Budget, Clock};
 use weir_state::State;
 use weir_wal::{Dir, OsDir};
 
 #[derive(Args, Clone)]
 pub struct DataArgs {
-    /// Folder for what is stored, made if there is none: traces, silences, what was notified and
-    /// states of alerts. One server at a time.
+    /// Folder for what is stored, made if there is none: logs, traces, silences, what was
+    /// notified and states of alerts. One server at a time.
     #[arg(long, value_name = "DIR", default_value = "./weir-data")]
     data_dir: PathBuf,
     /// Object storage for blocks, such as s3://bucket/prefix; not supported yet and refused.
@@ -24,6 +25,13 @@ pub struct DataArgs {
     /// How long spans are kept, such as 14d; a block goes when its last span is older.
     #[arg(long = "traces.retention", value_name = "DURATION", default_value = "14d", value_parser = duration)]
     traces_retention: Duration,
+    /// Age past which logs are deleted, such as 30d; 0 keeps them for ever.
+    #[arg(long = "logs.retention", value_name = "DURATION", default_value = "30d", value_parser = retention)]
+    logs_retention: Duration,
+}
+
+fn retention(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { duration(text) }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -38,6 +46,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub struct DataDir {
     pub dir: Arc<dyn Dir>,
     pub traces_retention: Duration,
+    pub logs_retention: Duration,
     /// Held until the process ends.
     _lock: File,
 }
@@ -55,7 +64,12 @@ impl DataArgs {
         let lock = File::create(&lock_path).with_context(|| format!("create {}", lock_path.display()))?;
         let taken = || format!("--data-dir {} is in use by another weir: give each its own", path.display());
         lock.try_lock().with_context(taken)?;
-        Ok(DataDir { dir: Arc::new(dir), traces_retention: self.traces_retention, _lock: lock })
+        Ok(DataDir {
+            dir: Arc::new(dir),
+            traces_retention: self.traces_retention,
+            logs_retention: self.logs_retention,
+            _lock: lock,
+        })
     }
 }
 
@@ -63,6 +77,23 @@ impl DataDir {
     /// Small records.
     pub fn state(&self) -> anyhow::Result<State> {
         State::open(self.dir.clone()).context("open the state")
+    }
+
+    /// The log store, kept in shape until `shutdown`.
+    pub fn logs(
+        &self,
+        budget: &Budget,
+        clock: Arc<dyn Clock>,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<Arc<LogStore>> {
+        let retention = (!self.logs_retention.is_zero()).then_some(self.logs_retention);
+        let options = LogStoreOptions { retention, ..LogStoreOptions::default() };
+        let (store, recovered) =
+            LogStore::open(self.dir.clone(), budget, clock, options).context("open the log store")?;
+        tracing::info!(?recovered, "logs are back");
+        let store = Arc::new(store);
+        tokio::spawn(maintain(store.clone(), shutdown.clone()));
+        Ok(store)
     }
 
     /// The span store; new spans and indexes take their memory from `budget`.
@@ -76,5 +107,36 @@ impl DataDir {
         };
         let spans = SpanStore::open(self.dir.clone(), budget, options).context("open the span store")?;
         Ok(Arc::new(spans))
+    }
+}
+
+const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
+
+/// Files are written and synced on a thread that may block.
+async fn maintain(store: Arc<LogStore>, shutdown: CancellationToken) {
+    let mut ticks = tokio::time::interval(MAINTAIN_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut was_failing = false;
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        let of_tick = store.clone();
+        let done = tokio::task::spawn_blocking(move || of_tick.maintain()).await;
+        let error = match done {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(error.to_string()),
+            Err(panicked) => Some(panicked.to_string()),
+        };
+        // Once, not every second of a full disk.
+        match &error {
+            Some(error) if !was_failing => {
+                tracing::error!(error, "logs cannot be written to files; they stay in the write-ahead log")
+            }
+            None if was_failing => tracing::info!("logs are written to files again"),
+            _ => {}
+        }
+        was_failing = error.is_some();
     }
 }

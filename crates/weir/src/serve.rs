@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use weir_api::{App, DemoControl};
 use weir_collect::{Collector, CollectorOptions};
 use weir_diagnose::{DiagnoseMetrics, Graph, IncidentOptions, Incidents, Sources};
-use weir_events::{ChangeLog, MemDeletions, MemLogs, SpanStore};
+use weir_events::{ChangeLog, LogStore, MemDeletions, SpanStore};
 use weir_ingest::{Ingest, IngestOptions, Limits};
 use weir_kafka::{ClusterOptions, LagOptions, LagPoller};
 use weir_logql::HidingSource;
@@ -101,7 +101,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
 
     tracing::info!(
         limit_mib = limit_bytes >> 20,
-        "traces are kept on disk; metrics and logs in memory, lost on restart"
+        "logs and traces are kept on disk; metrics in memory, lost on restart"
     );
     announce(&own_url, &listeners)?;
     let stop = shutdown.clone();
@@ -147,7 +147,7 @@ fn build(
     ];
     let [metrics, logs, spans, query_budget, rules, graph, lag] = &parts;
     let metrics = Arc::new(Head::new(metrics));
-    let logs = Arc::new(MemLogs::new(logs));
+    let logs = data.logs(logs, clock.clone(), shutdown)?;
     let log_deletions = Arc::new(MemDeletions::default());
     // Whoever reads logs reads them without what was deleted.
     let log_source = Arc::new(HidingSource::new(logs.clone(), log_deletions.clone()));

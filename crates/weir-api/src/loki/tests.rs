@@ -8,7 +8,7 @@ use weir_model::sink::{LogSink, StreamBatch};
 use weir_model::{Labels, LogEntry, Nanos, TenantId};
 
 use tower::ServiceExt;
-use weir_events::{MemLogs, MemSpans};
+use weir_events::{LogStore, MemSpans};
 use weir_model::Budget;
 
 use crate::stores::Stores;
@@ -29,7 +29,7 @@ struct Loki {
 
 impl Loki {
     fn new() -> Self {
-        let logs = Arc::new(MemLogs::new(&Budget::unlimited()));
+        let logs = Arc::new(LogStore::new(&Budget::unlimited()));
         let batch = |labels: &[(&'static str, &'static str)], entries| StreamBatch {
             labels: Labels::from_pairs(labels.iter().copied()),
             entries,

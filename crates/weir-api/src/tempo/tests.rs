@@ -7,7 +7,7 @@ use opentelemetry_proto::tonic::trace::v1::TracesData;
 use prost::Message;
 use serde_json::{Value, json};
 use tower::ServiceExt;
-use weir_events::{MemLogs, MemSpans};
+use weir_events::{LogStore, MemSpans};
 use weir_model::sink::SpanSink;
 use weir_model::{
     AttrValue, Budget, Nanos, Resource, Scope, Span, SpanId, SpanKind, SpanStatus, StatusCode, TenantId, TraceId,
@@ -48,7 +48,7 @@ impl Tempo {
         failed.status = SpanStatus { code: StatusCode::Error, message: "boom".into() };
         let batch = [Arc::new(span(1, 0, "shop", "GET /", 60, 1500)), Arc::new(failed)];
         spans.append(&TenantId::anonymous(), &batch).unwrap();
-        let logs = Arc::new(MemLogs::new(&Budget::unlimited()));
+        let logs = Arc::new(LogStore::new(&Budget::unlimited()));
         Self(super::router(&Stores::in_memory(logs, spans)))
     }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::Server;
 
 #[allow(clippy::disallowed_methods, reason = "a client has its own clock")]
-fn now_nanos() -> u64 {
+pub fn now_nanos() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64
 }
 

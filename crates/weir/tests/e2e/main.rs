@@ -6,6 +6,7 @@ mod alerting;
 mod bad_input;
 mod harness;
 mod lag;
+mod log_durability;
 mod logs_traces;
 mod node_exporter;
 mod otel_python;

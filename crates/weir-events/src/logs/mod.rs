@@ -1,0 +1,27 @@
+//! Logs as columns: templates, variables of a kind, and what finds rows among them.
+
+mod bits;
+mod bloom;
+mod build;
+mod bytes;
+mod column;
+mod cursor;
+mod durable;
+mod find;
+mod head;
+mod ints;
+mod manifest;
+mod memory;
+mod needle;
+mod plan;
+mod request;
+mod segment;
+mod slot;
+mod split;
+mod store;
+mod text;
+mod view;
+
+pub use bytes::Damaged;
+pub use durable::{LogStoreError, LogStoreOptions, Recovered};
+pub use store::LogStore;

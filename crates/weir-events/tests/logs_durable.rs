@@ -1,0 +1,165 @@
+//! The log store on a disk that crashes, fills up and rots.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use weir_events::{LogStore, LogStoreOptions, Recovered};
+use weir_model::sink::{LogSink, StreamBatch, WriteError};
+use weir_model::source::{Direction, LogFragment, LogSource, ReadContext};
+use weir_model::{Budget, Clock, Labels, LogEntry, Nanos, SimClock, TenantId, Timestamp, suite};
+use weir_wal::{Dir, SimDir};
+
+const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+fn open(dir: &SimDir, clock: &Arc<SimClock>) -> (LogStore, Recovered) {
+    LogStore::open(Arc::new(dir.clone()), &Budget::unlimited(), clock.clone(), LogStoreOptions::default()).unwrap()
+}
+
+fn batch(app: &str, entries: &[(i64, String)]) -> StreamBatch {
+    let entry = |(at, line): &(i64, String)| LogEntry {
+        at: Nanos(*at),
+        line: line.as_str().into(),
+        metadata: vec![("detected_level".into(), "info".into())],
+    };
+    StreamBatch { labels: Labels::from_pairs([("app", app)]), entries: entries.iter().map(entry).collect() }
+}
+
+async fn lines(store: &LogStore) -> Vec<(i64, String)> {
+    let fragment = LogFragment {
+        matchers: vec![],
+        start: Nanos::MIN,
+        end: Nanos::MAX,
+        direction: Direction::Forward,
+        predicates: vec![],
+    };
+    let tenant = TenantId::anonymous();
+    let mut cursor = store.open(&tenant, &fragment, &ReadContext::unlimited()).await.unwrap();
+    let mut found = Vec::new();
+    while let Some(batch) = cursor.next(None).unwrap() {
+        found.extend(batch.entries.iter().map(|e| (e.at.0, e.line.to_string())));
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn a_store_on_disk_keeps_the_contract() {
+    suite::logs(&open(&SimDir::new(1), &Arc::new(SimClock::at(NOW))).0).await;
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_any_crash() {
+    let mut n_crashes = 0;
+    for seed in 0..150_u64 {
+        let dir = SimDir::new(seed);
+        let clock = Arc::new(SimClock::at(NOW));
+        let (mut sent, mut acknowledged) = (Vec::new(), Vec::new());
+        for life in 0..3_u64 {
+            let (store, _) = open(&dir, &clock);
+            let found = lines(&store).await;
+            for line in &acknowledged {
+                assert!(found.contains(line), "seed {seed}, life {life}: {line:?} is lost");
+            }
+            assert!(found.iter().all(|line| sent.contains(line)), "seed {seed}: a line nobody sent");
+            assert!(found.windows(2).all(|w| w[0] != w[1]), "seed {seed}: a line twice");
+            // Each byte written is a step: somewhere among the next writes and cuts.
+            dir.crash_after(1 + (seed * 7_919 + life * 104_729) % 2_500);
+            for write in 0..12 {
+                let at = NOW.nanos().0 + (life * 100 + write) as i64;
+                let new = vec![(at, format!("life {life} write {write} of {seed}")), (at, "same".to_owned())];
+                sent.extend(new.iter().cloned());
+                if store.append(&TenantId::anonymous(), &[batch("a", &new)]).is_ok() {
+                    acknowledged.extend(new);
+                }
+                if write % 5 == 4 {
+                    let _ = store.cut();
+                }
+            }
+            n_crashes += u32::from(dir.has_crashed());
+            drop(store);
+            dir.restart();
+        }
+    }
+    assert!(n_crashes > 200, "{n_crashes} crashes only");
+}
+
+#[tokio::test]
+async fn a_cut_moves_rows_from_the_log_to_files() {
+    let (dir, clock) = (SimDir::new(3), Arc::new(SimClock::at(NOW)));
+    let (store, _) = open(&dir, &clock);
+    let new: Vec<_> = (0..500).map(|i| (i, format!("line {i}"))).collect();
+    store.append(&TenantId::anonymous(), &[batch("a", &new)]).unwrap();
+    store.cut().unwrap();
+    let before = lines(&store).await;
+    drop(store);
+    let (store, recovered) = open(&dir, &clock);
+    assert_eq!(recovered, Recovered { files: 1, segments: 1, damaged: 0, replayed_entries: 0 });
+    assert_eq!(lines(&store).await, before);
+    assert_eq!(before.len(), 500);
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_writes_and_still_answers() {
+    let (dir, clock) = (SimDir::new(5), Arc::new(SimClock::at(NOW)));
+    let (store, _) = open(&dir, &clock);
+    store.append(&TenantId::anonymous(), &[batch("a", &[(1, "first".to_owned())])]).unwrap();
+    dir.set_capacity(dir.used_bytes());
+    let long = vec![(2, "x".repeat(100_000))];
+    let refused = store.append(&TenantId::anonymous(), &[batch("a", &long)]);
+    assert!(matches!(refused, Err(WriteError::Full(_))), "{refused:?}");
+    assert!(lines(&store).await.contains(&(1, "first".to_owned())));
+    dir.set_capacity(1 << 30);
+    // The log tries again a second after a failure.
+    clock.advance(Duration::from_secs(2));
+    store.maintain().unwrap();
+    clock.advance(Duration::from_secs(2));
+    store.maintain().unwrap();
+    store.append(&TenantId::anonymous(), &[batch("a", &[(3, "after".to_owned())])]).unwrap();
+    drop(store);
+    let found = lines(&open(&dir, &clock).0).await;
+    assert!(found.contains(&(1, "first".to_owned())) && found.contains(&(3, "after".to_owned())));
+}
+
+#[tokio::test]
+async fn old_files_are_deleted_and_never_early() {
+    let (dir, clock) = (SimDir::new(7), Arc::new(SimClock::at(NOW)));
+    let (store, _) = open(&dir, &clock);
+    for day in 0..3 {
+        let at = clock.now_nanos().0;
+        store.append(&TenantId::anonymous(), &[batch("a", &[(at, format!("day {day}"))])]).unwrap();
+        store.cut().unwrap();
+        clock.advance(Duration::from_secs(86_400));
+    }
+    clock.advance(Duration::from_secs(86_400 * 27 - 1));
+    store.maintain().unwrap();
+    assert_eq!(lines(&store).await.len(), 3, "the first is 30 days old in a second");
+    clock.advance(Duration::from_secs(2));
+    store.maintain().unwrap();
+    assert_eq!(lines(&store).await.len(), 2);
+    assert_eq!(dir.list("logs/blocks/t-anonymous").unwrap().len(), 2);
+    drop(store);
+    assert_eq!(lines(&open(&dir, &clock).0).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_damaged_segment_costs_itself() {
+    let (dir, clock) = (SimDir::new(9), Arc::new(SimClock::at(NOW)));
+    let (store, _) = open(&dir, &clock);
+    for part in 0..2_i64 {
+        let new: Vec<_> = (0..300).map(|i| (part * 1000 + i, format!("part {part} line {}", i * 7919))).collect();
+        store.append(&TenantId::anonymous(), &[batch("a", &new)]).unwrap();
+        store.cut().unwrap();
+    }
+    drop(store);
+    let folder = "logs/blocks/t-anonymous";
+    let first = format!("{folder}/{}", dir.list(folder).unwrap()[0]);
+    let len = dir.read(&first).unwrap().len();
+    // In its data: the head is whole, so that the damage shows when a query reads it.
+    assert!(dir.flip_bit(&first, len / 2, 3));
+    let (store, recovered) = open(&dir, &clock);
+    assert_eq!(recovered.segments + recovered.damaged, 2);
+    let found = lines(&store).await;
+    assert_eq!(found.len(), 300);
+    assert!(found.iter().all(|(_, line)| line.starts_with("part 1")));
+}
