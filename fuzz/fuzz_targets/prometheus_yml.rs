@@ -5,7 +5,7 @@ use weir_collect::{PrometheusConfig, targets};
 fuzz_target!(|text: &str| {
     if let Ok(config) = PrometheusConfig::parse(text, std::path::Path::new(".")) {
         for scrape in &config.scrape_configs {
-            let _ = targets(scrape);
+            let _ = targets(scrape, &[]);
         }
     }
 });

@@ -13,7 +13,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use weir_collect::{Health, TargetStatus};
+use weir_collect::{DroppedTarget, Health, RelabelConfig, TargetStatus};
 use weir_model::{Labels, Matcher, TenantId, Timestamp};
 
 use crate::App;
@@ -26,7 +26,10 @@ pub fn router() -> Router<Arc<App>> {
     Router::new()
         .route("/api/v1/targets", get(targets))
         .route("/api/v1/targets/metadata", get(metadata))
+        .route("/api/v1/targets/relabel_steps", get(relabel_steps))
         .route("/api/v1/scrape_pools", get(pools))
+        .route("/api/weir/v1/relabel", post(explain_relabel))
+        .route("/api/weir/v1/discovery", get(discovery))
         .route("/-/reload", post(reload).put(reload))
 }
 
@@ -105,10 +108,12 @@ async fn targets(State(app): State<Arc<App>>, Tenant(tenant): Tenant, Query(para
     }
     let (mut dropped_targets, mut counts) = (Vec::new(), BTreeMap::new());
     let dropped = if tenant == *app.collector.tenant() { app.collector.dropped() } else { Vec::new() };
-    for target in dropped.iter().filter(|t| in_pool(&t.pool)) {
-        *counts.entry(target.pool.clone()).or_insert(0u64) += 1;
+    for pool in dropped.iter().filter(|p| in_pool(&p.pool)) {
+        counts.insert(pool.pool.clone(), pool.n_dropped);
         if matches!(state.as_str(), "any" | "dropped" | "") {
-            dropped_targets.push(json!({ "discoveredLabels": &target.discovered, "scrapePool": &target.pool }));
+            let row =
+                |target: &DroppedTarget| json!({ "discoveredLabels": &target.discovered, "scrapePool": &target.pool });
+            dropped_targets.extend(pool.targets.iter().map(row));
         }
     }
     success(json!({
@@ -121,6 +126,72 @@ async fn targets(State(app): State<Arc<App>>, Tenant(tenant): Tenant, Query(para
 async fn pools(State(app): State<Arc<App>>, Tenant(tenant): Tenant) -> Response {
     let pools = if tenant == *app.collector.tenant() { app.collector.pools() } else { Vec::new() };
     success(json!({ "scrapePools": pools }))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct StepsParams {
+    #[serde(default)]
+    scrape_pool: String,
+    /// Labels before relabelling, as a JSON object.
+    #[serde(default)]
+    labels: String,
+}
+
+/// What each step of a pool's `relabel_configs` makes of a target.
+async fn relabel_steps(
+    State(app): State<Arc<App>>,
+    Tenant(tenant): Tenant,
+    Query(params): Query<StepsParams>,
+) -> Response {
+    let labels: BTreeMap<String, String> = match serde_json::from_str(&params.labels) {
+        Ok(labels) => labels,
+        Err(error) => return bad_data(format!("invalid parameter \"labels\": {error}")),
+    };
+    let is_owner = tenant == *app.collector.tenant();
+    let Some(steps) = app.collector.relabel_configs(&params.scrape_pool).filter(|_| is_owner) else {
+        return bad_data(format!("no scrape pool is named `{}`", params.scrape_pool));
+    };
+    success(json!({ "steps": steps_json(&Labels::from_pairs(labels), &steps) }))
+}
+
+#[derive(Deserialize)]
+struct ExplainRequest {
+    labels: BTreeMap<String, String>,
+    /// Steps in YAML, such as the value of `relabel_configs`.
+    config: String,
+}
+
+/// The same for steps that are not in use yet.
+async fn explain_relabel(Json(request): Json<ExplainRequest>) -> Response {
+    match weir_collect::parse_relabel(&request.config) {
+        Ok(steps) => Json(json!({ "steps": steps_json(&Labels::from_pairs(request.labels), &steps) })).into_response(),
+        Err(text) => (StatusCode::BAD_REQUEST, Json(json!({ "error": format!("config: {text}") }))).into_response(),
+    }
+}
+
+fn steps_json(labels: &Labels, configs: &[RelabelConfig]) -> Vec<Value> {
+    let step = |step: weir_collect::RelabelStep<'_>| {
+        let rule: serde_json::Map<String, Value> =
+            step.config.describe().into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+        json!({ "rule": rule, "output": step.after, "keep": step.after.is_some() })
+    };
+    weir_collect::explain(labels, configs).into_iter().map(step).collect()
+}
+
+/// Sources of targets, and how their last attempt went.
+async fn discovery(State(app): State<Arc<App>>, Tenant(tenant): Tenant) -> Response {
+    let rows = if tenant == *app.collector.tenant() { app.collector.discovery() } else { Vec::new() };
+    let row = |row: weir_collect::DiscoveryStatus| {
+        json!({
+            "pool": row.pool,
+            "kind": row.kind,
+            "groups": row.n_groups,
+            "targets": row.n_targets,
+            "last_error": row.last_error,
+        })
+    };
+    Json(json!({ "sources": rows.into_iter().map(row).collect::<Vec<_>>() })).into_response()
 }
 
 #[derive(Deserialize)]

@@ -4,6 +4,9 @@
 //! without effect here are accepted with a warning.
 
 mod file;
+pub(crate) mod http;
+mod remote;
+mod sd;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +15,10 @@ use std::time::Duration;
 use weir_model::Labels;
 
 use crate::relabel::RelabelConfig;
+
+pub use http::{Auth, HttpConfig, OAuth2, Proxy, Secret, Tls, TlsVersion};
+pub use remote::{QueueConfig, RemoteWriteConfig, RemoteWriteVersion};
+pub use sd::{ConsulSd, DnsSd, DnsType, FileSd, HttpSd, KubernetesRole, KubernetesSd, SdConfig};
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -31,6 +38,7 @@ pub struct PrometheusConfig {
     /// Globs, already relative to the file's folder.
     pub rule_files: Vec<PathBuf>,
     pub scrape_configs: Vec<ScrapeConfig>,
+    pub remote_write: Vec<RemoteWriteConfig>,
     /// What was accepted and has no effect here, for the log.
     pub warnings: Vec<String>,
     /// The text as it was read.
@@ -49,11 +57,18 @@ pub struct ScrapeConfig {
     pub metrics_path: String,
     pub scheme: String,
     pub enable_compression: bool,
-    pub follow_redirects: bool,
+    /// What is asked for, best first.
+    pub protocols: Vec<ScrapeProtocol>,
+    /// Names in UTF-8 are asked for.
+    pub allow_utf8: bool,
+    /// Names outside `[a-zA-Z_:][a-zA-Z0-9_:]*` fail the scrape.
+    pub legacy_names: bool,
+    /// Timeout, limit and size of each scrape as series.
+    pub extra_metrics: bool,
     /// The format of answers without a usable `Content-Type`.
     pub fallback: Option<weir_ingest::exposition::Format>,
-    pub auth: Auth,
-    pub tls: Tls,
+    pub http: HttpConfig,
+    pub sd: Vec<SdConfig>,
     pub groups: Vec<StaticGroup>,
     pub relabel_configs: Vec<RelabelConfig>,
     pub metric_relabel_configs: Vec<RelabelConfig>,
@@ -66,37 +81,18 @@ pub struct StaticGroup {
     pub labels: BTreeMap<String, String>,
 }
 
-/// Files are read at each scrape, as secrets rotate.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Auth {
-    #[default]
-    None,
-    Basic {
-        username: String,
-        password: Secret,
-    },
-    Header {
-        kind: String,
-        credentials: Secret,
-    },
+/// A format that a target may answer in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScrapeProtocol {
+    Text004,
+    Text100,
+    OpenMetrics001,
+    OpenMetrics100,
 }
 
-#[derive(Clone, PartialEq, Eq)]
-pub enum Secret {
-    Text(String),
-    File(PathBuf),
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("<secret>")
-    }
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tls {
-    pub ca_file: Option<PathBuf>,
-    pub insecure_skip_verify: bool,
+impl ScrapeProtocol {
+    /// OpenMetrics first, as it has exemplars and units.
+    pub const DEFAULT: [Self; 4] = [Self::OpenMetrics100, Self::OpenMetrics001, Self::Text100, Self::Text004];
 }
 
 /// Zero is no limit, as upstream has it, but for the body.
@@ -108,6 +104,8 @@ pub struct ScrapeLimits {
     pub label_name_length_limit: usize,
     pub label_value_length_limit: usize,
     pub target_limit: usize,
+    /// How many targets that relabelling took out are remembered per pool; 0 is all.
+    pub keep_dropped_targets: usize,
 }
 
 impl PrometheusConfig {
@@ -176,9 +174,57 @@ scrape_configs:
             (fast.scrape_interval, fast.scrape_timeout),
             (Duration::from_millis(100), Duration::from_millis(100))
         );
-        assert!(matches!(&fast.auth, Auth::Basic { username, .. } if username == "u"));
+        assert!(matches!(&fast.http.auth, Auth::Basic { username: Secret::Text(name), .. } if name == "u"));
         assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
         assert!(!format!("{fast:?}").contains("\"p\""));
+    }
+
+    /// The file of the capstone document, as its blocks stand there.
+    #[test]
+    fn a_platform_file_loads_as_it_stands() {
+        let config = parse(
+            r#"
+global:
+  scrape_interval: 15s
+  evaluation_interval: 15s
+  external_labels:
+    cluster: prod-us-east-1
+    env: production
+rule_files:
+  - /etc/prometheus/rules/*.yml
+remote_write:
+  - url: http://mimir-distributor.monitoring.svc:9009/api/v1/push
+    queue_config:
+      max_samples_per_send: 10000
+      capacity: 100000
+      max_shards: 30
+    metadata_config:
+      send: true
+scrape_configs:
+  - job_name: kubernetes-pods
+    kubernetes_sd_configs:
+      - role: pod
+    relabel_configs:
+      - source_labels: [__meta_kubernetes_pod_annotation_prometheus_io_scrape]
+        action: keep
+        regex: "true"
+      - source_labels: [__meta_kubernetes_pod_annotation_prometheus_io_path]
+        action: replace
+        target_label: __metrics_path__
+        regex: (.+)
+      - source_labels: [__meta_kubernetes_namespace]
+        target_label: namespace
+      - source_labels: [__meta_kubernetes_pod_name]
+        target_label: pod
+"#,
+        )
+        .unwrap();
+        assert_eq!(config.warnings, Vec::<String>::new());
+        let [remote] = &config.remote_write[..] else { panic!("one receiver") };
+        assert_eq!((remote.queue.max_samples_per_send, remote.queue.max_shards), (10_000, 30));
+        assert_eq!(remote.metadata, Some(Duration::from_secs(60)));
+        let [SdConfig::Kubernetes(sd)] = &config.scrape_configs[0].sd[..] else { panic!("kubernetes") };
+        assert_eq!(sd.role, KubernetesRole::Pod);
     }
 
     #[test]
@@ -190,12 +236,19 @@ scrape_configs:
             }
         };
         check(
-            "scrape_configs:\n- job_name: a\n  kubernetes_sd_configs: []\n",
-            &["kubernetes_sd_configs", "line 3", "static_configs"],
+            "scrape_configs:\n- job_name: a\n  ec2_sd_configs: []\n",
+            &["ec2_sd_configs", "line 3", "file_sd_configs"],
         );
         check("scrape_configs:\n- job_name: a\n  scrape_intervall: 5s\n", &["scrape_intervall", "line 3"]);
         check("global:\n  nonsense: 1\n", &["nonsense", "line 2"]);
-        check("remote_write:\n- url: http://x\n", &["remote_write", "line 1"]);
+        check("remote_read:\n- url: http://x\n", &["remote_read", "line 1"]);
+        check("remote_write:\n- url: ftp://x\n", &["remote_write `ftp://x`", "http or https"]);
+        check("remote_write:\n- url: http://x\n- url: http://x\n", &["remote_write", "same name"]);
+        check("remote_write:\n- url: http://x\n  sigv4: {}\n", &["sigv4", "line 3"]);
+        check("scrape_configs:\n- job_name: a\n  kubernetes_sd_configs: [{role: pods}]\n", &["pods", "line 3"]);
+        check("scrape_configs:\n- job_name: a\n  dns_sd_configs: [{names: [a], type: A}]\n", &["type A", "port"]);
+        check("scrape_configs:\n- job_name: a\n  file_sd_configs: [{files: [a.txt]}]\n", &["a.txt", ".json"]);
+        check("scrape_configs:\n- job_name: a\n  scrape_native_histograms: true\n", &["scrape_native_histograms"]);
         check(
             "alerting:\n  alertmanagers:\n  - static_configs:\n    - targets: ['am:9093']\n",
             &["alerting", "--alertmanager-config"],

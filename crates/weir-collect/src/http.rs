@@ -1,101 +1,190 @@
-//! One request to a target: headers of the protocol, a bounded body.
+//! Requests to other servers: a client per way to reach them, with its authentication.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use weir_ingest::exposition::Format;
+use reqwest::header::{AUTHORIZATION, HeaderName, HeaderValue};
+use serde::Deserialize;
+use tokio::time::Instant;
 
-use crate::config::{Auth, ScrapeConfig, Secret};
+use crate::config::{Auth, HttpConfig, OAuth2, Proxy, Secret, Tls, TlsVersion};
 
-/// OpenMetrics first, as it has exemplars and units.
-const ACCEPTED: &str = "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,\
-    application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
-    text/plain;version=0.0.4;q=0.3,*/*;q=0.2";
+/// A token is renewed this long before it ends.
+const TOKEN_MARGIN: Duration = Duration::from_secs(10);
+/// A token endpoint answers some hundred bytes.
+const TOKEN_BYTES_MAX: usize = 1 << 20;
 
-/// The client that all targets of one configuration share.
-pub(crate) fn client(config: &ScrapeConfig) -> Result<reqwest::Client, String> {
-    let mut builder = reqwest::Client::builder()
-        .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
-        .gzip(config.enable_compression)
-        .no_proxy()
-        .redirect(if config.follow_redirects {
-            reqwest::redirect::Policy::limited(10)
-        } else {
-            reqwest::redirect::Policy::none()
-        });
-    if config.tls.insecure_skip_verify {
-        builder = builder.danger_accept_invalid_certs(true);
+/// A client and what its requests carry. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Http {
+    pub client: reqwest::Client,
+    config: Arc<HttpConfig>,
+    token: Arc<tokio::sync::Mutex<Option<Token>>>,
+    token_client: Option<reqwest::Client>,
+}
+
+struct Token {
+    text: String,
+    ends: Option<Instant>,
+}
+
+impl Http {
+    pub fn new(config: &HttpConfig) -> Result<Self, String> {
+        let builder = tls(reqwest::Client::builder(), &config.tls)?
+            .user_agent(concat!("weir/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(10))
+            .redirect(if config.follow_redirects {
+                reqwest::redirect::Policy::limited(10)
+            } else {
+                reqwest::redirect::Policy::none()
+            });
+        let builder = if config.enable_http2 { builder } else { builder.http1_only() };
+        let client = proxy(builder, &config.proxy)?.build().map_err(|e| chain(&e))?;
+        let token_client = match &config.auth {
+            Auth::OAuth2(oauth) => {
+                let builder = proxy(tls(reqwest::Client::builder(), &oauth.tls)?, &oauth.proxy)?;
+                Some(builder.build().map_err(|e| chain(&e))?)
+            }
+            _ => None,
+        };
+        Ok(Self { client, config: Arc::new(config.clone()), token: Arc::default(), token_client })
     }
-    if let Some(path) = &config.tls.ca_file {
-        let pem = read(path)?;
-        let certificates =
-            reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| format!("{}: {e}", path.display()))?;
-        for certificate in certificates {
-            builder = builder.add_root_certificate(certificate);
+
+    /// The request with what the configuration adds to it.
+    pub async fn dress(&self, mut request: reqwest::RequestBuilder) -> Result<reqwest::RequestBuilder, String> {
+        for (name, values) in &self.config.headers {
+            let name: HeaderName = name.parse().map_err(|_| format!("`{name}` is no name of a header"))?;
+            for value in values {
+                request = request.header(&name, hidden(&secret(value)?)?);
+            }
         }
+        Ok(match &self.config.auth {
+            Auth::None => request,
+            Auth::Basic { username, password } => request.basic_auth(secret(username)?, Some(secret(password)?)),
+            Auth::Header { kind, credentials } => {
+                request.header(AUTHORIZATION, hidden(&format!("{kind} {}", secret(credentials)?))?)
+            }
+            Auth::OAuth2(oauth) => {
+                request.header(AUTHORIZATION, hidden(&format!("Bearer {}", self.token(oauth).await?))?)
+            }
+        })
     }
-    builder.build().map_err(|e| chain(&e))
+
+    async fn token(&self, oauth: &OAuth2) -> Result<String, String> {
+        // A mutex made to be held over waiting: others want the same token.
+        let mut known = self.token.lock().await;
+        if let Some(token) = known.as_ref().filter(|t| t.ends.is_none_or(|ends| Instant::now() < ends)) {
+            return Ok(token.text.clone());
+        }
+        let client = self.token_client.as_ref().unwrap_or(&self.client);
+        let token = fetch_token(client, oauth).await.map_err(|e| format!("oauth2: {}: {e}", oauth.token_url))?;
+        let text = token.text.clone();
+        *known = Some(token);
+        Ok(text)
+    }
+}
+
+#[derive(Deserialize)]
+struct TokenAnswer {
+    access_token: String,
+    expires_in: Option<u64>,
+}
+
+async fn fetch_token(client: &reqwest::Client, oauth: &OAuth2) -> Result<Token, String> {
+    let scopes = oauth.scopes.join(" ");
+    let mut form = vec![("grant_type", "client_credentials")];
+    if !scopes.is_empty() {
+        form.push(("scope", &scopes));
+    }
+    form.extend(oauth.endpoint_params.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let request = client
+        .post(&oauth.token_url)
+        .timeout(Duration::from_secs(30))
+        .basic_auth(&oauth.client_id, Some(secret(&oauth.client_secret)?))
+        .form(&form);
+    let response = request.send().await.map_err(|e| chain(&e))?;
+    if !response.status().is_success() {
+        return Err(format!("server returned HTTP status {}", response.status()));
+    }
+    let body = bounded(response, TOKEN_BYTES_MAX).await?;
+    let answer: TokenAnswer = serde_json::from_slice(&body).map_err(|e| e.to_string())?;
+    let ends = answer.expires_in.map(|s| Instant::now() + Duration::from_secs(s).saturating_sub(TOKEN_MARGIN));
+    Ok(Token { text: answer.access_token, ends })
+}
+
+/// The body, or an error when it is larger than that.
+pub(crate) async fn bounded(mut response: reqwest::Response, bytes_max: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|e| chain(&e))? {
+        if body.len() + chunk.len() > bytes_max {
+            return Err(format!("body size limit of {bytes_max} bytes exceeded"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+fn tls(mut builder: reqwest::ClientBuilder, tls: &Tls) -> Result<reqwest::ClientBuilder, String> {
+    let version = |v: TlsVersion| match v {
+        TlsVersion::Tls12 => reqwest::tls::Version::TLS_1_2,
+        TlsVersion::Tls13 => reqwest::tls::Version::TLS_1_3,
+    };
+    if let Some(min) = tls.min_version {
+        builder = builder.tls_version_min(version(min));
+    }
+    if let Some(max) = tls.max_version {
+        builder = builder.tls_version_max(version(max));
+    }
+    if tls.insecure_skip_verify {
+        builder = builder.tls_danger_accept_invalid_certs(true);
+    }
+    if let Some(ca) = &tls.ca {
+        let pem = secret(ca)?;
+        let found =
+            reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|e| format!("tls_config: ca: {e}"))?;
+        // Only these: a private CA must not widen what is trusted.
+        builder = builder.tls_certs_only(found);
+    }
+    if let Some((cert, key)) = &tls.client {
+        let pem = format!("{}\n{}", secret(cert)?, secret(key)?);
+        let identity =
+            reqwest::Identity::from_pem(pem.as_bytes()).map_err(|e| format!("tls_config: cert, key: {e}"))?;
+        builder = builder.identity(identity);
+    }
+    Ok(builder)
+}
+
+fn proxy(builder: reqwest::ClientBuilder, proxy: &Proxy) -> Result<reqwest::ClientBuilder, String> {
+    Ok(match proxy {
+        Proxy::None => builder.no_proxy(),
+        Proxy::Environment => builder,
+        Proxy::Url { url, except } => {
+            let proxy = reqwest::Proxy::all(url).map_err(|e| format!("proxy_url `{url}`: {e}"))?;
+            builder.no_proxy().proxy(proxy.no_proxy(reqwest::NoProxy::from_string(except)))
+        }
+    })
 }
 
 fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))
 }
 
-fn secret(secret: &Secret) -> Result<String, String> {
+pub(crate) fn secret(secret: &Secret) -> Result<String, String> {
     match secret {
         Secret::Text(text) => Ok(text.clone()),
         Secret::File(path) => read(path).map(|text| text.trim().to_owned()),
     }
 }
 
-/// The text and its format, or why the scrape failed.
-pub(crate) async fn fetch(
-    client: &reqwest::Client,
-    config: &ScrapeConfig,
-    url: &str,
-    timeout: Duration,
-) -> Result<(String, Format), String> {
-    let mut request = client
-        .get(url)
-        .timeout(timeout)
-        .header(ACCEPT, ACCEPTED)
-        .header("X-Prometheus-Scrape-Timeout-Seconds", timeout.as_secs_f64().to_string());
-    if !config.enable_compression {
-        request = request.header(ACCEPT_ENCODING, "identity");
-    }
-    request = match &config.auth {
-        Auth::None => request,
-        Auth::Basic { username, password } => request.basic_auth(username, Some(secret(password)?)),
-        Auth::Header { kind, credentials } => {
-            let text = format!("{kind} {}", secret(credentials)?);
-            let mut value = HeaderValue::from_str(&text).map_err(|_| "authorization is no header value".to_owned())?;
-            value.set_sensitive(true);
-            request.header(AUTHORIZATION, value)
-        }
-    };
-    let mut response = request.send().await.map_err(|e| chain(&e))?;
-    if response.status() != reqwest::StatusCode::OK {
-        return Err(format!("server returned HTTP status {}", response.status()));
-    }
-    let kind = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
-    let format = Format::of_content_type(&kind).or(config.fallback).ok_or_else(|| {
-        format!("received unsupported Content-Type {kind:?} and no fallback_scrape_protocol specified for target")
-    })?;
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|e| chain(&e))? {
-        if body.len() + chunk.len() > config.limits.body_bytes_max {
-            return Err(format!("body size limit of {} bytes exceeded", config.limits.body_bytes_max));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    let text = String::from_utf8(body)
-        .map_err(|e| format!("the body is not UTF-8 at byte {}", e.utf8_error().valid_up_to()))?;
-    Ok((text, format))
+fn hidden(text: &str) -> Result<HeaderValue, String> {
+    let mut value = HeaderValue::from_str(text).map_err(|_| "a secret cannot stand in a header".to_owned())?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// The error with its causes: the first says little more than "error sending request".
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

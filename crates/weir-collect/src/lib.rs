@@ -1,11 +1,10 @@
-//! Scraping: targets from a Prometheus configuration, relabelling, staleness.
+//! Scraping, service discovery and remote write, as a `prometheus.yml` says.
 //!
 //! [`PrometheusConfig`] is a checked `prometheus.yml`; [`Collector`] keeps one loop per target and
 //! writes through `weir_ingest::Ingest`. What a scrape becomes is decided by the pure
 //! [`scrape::Scraped`]; only the loops touch network and clock.
 //!
-//! This crate does *not* discover services beyond `static_configs`, evaluates no rules and serves no
-//! HTTP.
+//! This crate evaluates no rules and serves no HTTP.
 //!
 //! Read first: [`PrometheusConfig`], [`Collector`], [`scrape::Scraped`].
 //!
@@ -14,15 +13,24 @@
 
 mod collector;
 mod config;
+mod discover;
+mod fetch;
+mod glob;
 mod http;
 mod md5;
 mod metrics;
 mod relabel;
+pub mod remote;
 pub mod scrape;
 mod target;
 
-pub use collector::{Collector, CollectorOptions, Health, TargetStatus};
-pub use config::{ConfigError, PrometheusConfig, ScrapeConfig};
-pub use metrics::CollectMetrics;
-pub use relabel::{Action, RelabelConfig, relabel};
-pub use target::{DroppedTarget, Target, targets};
+pub use collector::{Collector, CollectorOptions, DiscoveryStatus, Health, PoolDropped, TargetStatus};
+pub use config::{
+    ConfigError, HttpConfig, PrometheusConfig, QueueConfig, RemoteWriteConfig, RemoteWriteVersion, ScrapeConfig,
+    ScrapeProtocol, SdConfig,
+};
+pub use discover::{TargetGroup, parse_dns_answer};
+pub use metrics::{CollectMetrics, RemoteMetrics};
+pub use relabel::{Action, RelabelConfig, RelabelStep, explain, parse_relabel, relabel};
+pub use remote::{RemoteOptions, RemoteStatus, RemoteWrites, Tee};
+pub use target::{DroppedTarget, Target, Targets, targets};

@@ -57,6 +57,8 @@ impl Default for RelabelFile {
 pub struct RelabelConfig {
     source_labels: Vec<String>,
     separator: String,
+    /// As it was written.
+    pattern: String,
     /// Anchored at both ends.
     regex: Regex,
     modulus: u64,
@@ -111,6 +113,7 @@ impl RelabelFile {
             regex: weir_go::regex_anchored(&regex).map_err(|e| e.to_string())?,
             source_labels: self.source_labels,
             separator: self.separator,
+            pattern: regex,
             modulus: self.modulus,
             target_label: self.target_label,
             replacement: self.replacement.unwrap_or_else(|| "$1".to_owned()),
@@ -119,12 +122,60 @@ impl RelabelFile {
     }
 }
 
+/// Steps in YAML, such as the value of `relabel_configs`.
+pub fn parse_relabel(text: &str) -> Result<Vec<RelabelConfig>, String> {
+    let files: Vec<RelabelFile> = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
+    files.into_iter().enumerate().map(|(n, f)| f.check().map_err(|e| format!("step {}: {e}", n + 1))).collect()
+}
+
 /// The labels after all steps; `None` when a step drops them.
 pub fn relabel(labels: LabelsBuilder, configs: &[RelabelConfig]) -> Option<LabelsBuilder> {
     configs.iter().try_fold(labels, |labels, config| config.apply(labels))
 }
 
+/// What one step did.
+#[derive(Clone, Debug)]
+pub struct RelabelStep<'a> {
+    pub config: &'a RelabelConfig,
+    /// `None`: the step dropped everything, and no other follows.
+    pub after: Option<Labels>,
+}
+
+/// [`relabel`], step by step.
+pub fn explain<'a>(labels: &Labels, configs: &'a [RelabelConfig]) -> Vec<RelabelStep<'a>> {
+    let mut now = labels.to_builder();
+    let mut out = Vec::new();
+    for config in configs {
+        let after = config.apply(now);
+        out.push(RelabelStep { config, after: after.clone().map(LabelsBuilder::build) });
+        let Some(next) = after else { break };
+        now = next;
+    }
+    out
+}
+
 impl RelabelConfig {
+    /// The step as a configuration writes it, with every key that counts for its action.
+    pub fn describe(&self) -> Vec<(&'static str, String)> {
+        let action = format!("{:?}", self.action).to_lowercase();
+        let mut out = vec![("action", action)];
+        if !self.source_labels.is_empty() {
+            out.push(("source_labels", format!("[{}]", self.source_labels.join(", "))));
+            out.push(("separator", self.separator.clone()));
+        }
+        out.push(("regex", self.pattern.clone()));
+        if self.action == Action::HashMod {
+            out.push(("modulus", self.modulus.to_string()));
+        }
+        if !self.target_label.is_empty() {
+            out.push(("target_label", self.target_label.clone()));
+        }
+        if matches!(self.action, Action::Replace | Action::LabelMap) {
+            out.push(("replacement", self.replacement.clone()));
+        }
+        out
+    }
+
     fn apply(&self, mut labels: LabelsBuilder) -> Option<LabelsBuilder> {
         let parts: Vec<&str> = self.source_labels.iter().map(|name| labels.get(name).unwrap_or("")).collect();
         let value = parts.join(&self.separator);
@@ -222,6 +273,19 @@ mod tests {
             &[("a", "foo")],
             r#"{a="foo", x_f="v"}"#,
         );
+    }
+
+    #[test]
+    fn steps_are_explained_until_one_drops() {
+        let steps = parse_relabel("[{source_labels: [a], target_label: b}, {source_labels: [b], regex: x, action: drop}, {regex: a, action: labeldrop}]").unwrap();
+        let labels = Labels::from_pairs([("a", "x")]);
+        let got: Vec<String> = explain(&labels, &steps)
+            .iter()
+            .map(|s| s.after.as_ref().map_or("dropped".into(), Labels::to_string))
+            .collect();
+        assert_eq!(got, [r#"{a="x", b="x"}"#, "dropped"]);
+        assert_eq!(steps[1].describe()[0], ("action", "drop".to_owned()));
+        assert!(parse_relabel("[{action: hashmod, target_label: x}]").unwrap_err().contains("step 1"));
     }
 
     #[test]

@@ -79,15 +79,23 @@ impl Scraped {
         };
         self.bury(&mut batch, at);
         report(&mut batch, target, is_up, counts, at, took);
+        if config.extra_metrics {
+            let size = if let Answer::Body { text, .. } = answer { text.len() } else { 0 };
+            let values = [config.scrape_timeout.as_secs_f64(), config.limits.sample_limit as f64, size as f64];
+            for (name, value) in EXTRA_NAMES.iter().zip(values) {
+                batch.series.push(one_sample(target.with(METRIC_NAME, name), Sample { at, value }));
+            }
+        }
         (batch, error)
     }
 
     /// Ends every series of a target that is gone, its report series included.
-    pub fn end(&mut self, target: &Labels, at: Timestamp) -> MetricBatch {
+    pub fn end(&mut self, config: &ScrapeConfig, target: &Labels, at: Timestamp) -> MetricBatch {
         self.n_scrapes += 1;
         let mut batch = MetricBatch::default();
         self.bury(&mut batch, at);
-        for name in REPORT_NAMES {
+        let extra: &[&str] = if config.extra_metrics { &EXTRA_NAMES } else { &[] };
+        for name in REPORT_NAMES.iter().chain(extra) {
             batch.series.push(one_sample(target.with(METRIC_NAME, name), Sample::stale(at)));
         }
         batch
@@ -212,6 +220,9 @@ fn stored_labels(config: &ScrapeConfig, target: &Labels, series: &str) -> Result
     check_limits(config, &pairs)?;
     let mut labels = LabelsBuilder::default();
     for (name, value) in &pairs {
+        if config.legacy_names && !is_legacy_name(name, value) {
+            return Err(format!("`{series}` has a name that metric_name_validation_scheme legacy does not allow"));
+        }
         if labels.get(name).is_some() {
             return Err(format!("label `{name}` occurs twice in `{series}`"));
         }
@@ -236,6 +247,15 @@ fn stored_labels(config: &ScrapeConfig, target: &Labels, series: &str) -> Result
     match labels {
         Some(labels) if labels.metric_name().is_empty() => Err(format!("`{series}` has no name")),
         labels => Ok(labels),
+    }
+}
+
+/// Names of metrics may hold colons.
+fn is_legacy_name(label: &str, value: &str) -> bool {
+    if label == METRIC_NAME {
+        crate::target::is_legacy(&value.replace(':', "_"))
+    } else {
+        crate::target::is_legacy(label)
     }
 }
 
@@ -269,6 +289,9 @@ const REPORT_NAMES: [&str; 5] = [
     "scrape_samples_post_metric_relabeling",
     "scrape_series_added",
 ];
+
+/// With `extra_scrape_metrics`.
+const EXTRA_NAMES: [&str; 3] = ["scrape_timeout_seconds", "scrape_sample_limit", "scrape_body_size_bytes"];
 
 fn report(batch: &mut MetricBatch, target: &Labels, is_up: bool, counts: Counts, at: Timestamp, took: Duration) {
     let values = [
@@ -345,7 +368,7 @@ mod tests {
         assert_eq!(run.step(Some("a 1\n")), "a=1 | 1 1 1 1");
         assert_eq!(run.step(Some("a 1\nb\n")), "a=stale | 0 0 0 0 (line 2: `b` has no value)");
         run.step(Some("a 1\n"));
-        let end = run.scraped.end(&run.target.clone(), Timestamp(run.second * 1000));
+        let end = run.scraped.end(&run.config, &run.target.clone(), Timestamp(run.second * 1000));
         assert_eq!(run.show(&end), "a=stale | stale stale stale stale");
     }
 

@@ -1,11 +1,13 @@
 //! From a scrape configuration to targets. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use weir_model::{Labels, LabelsBuilder};
 
-use crate::config::{ScrapeConfig, StaticGroup};
+use crate::config::ScrapeConfig;
+use crate::discover::TargetGroup;
 use crate::relabel::relabel;
 
 /// One thing to scrape.
@@ -29,38 +31,73 @@ pub struct DroppedTarget {
     pub discovered: Labels,
 }
 
-/// The targets of one configuration; `Err` names the target that cannot be scraped.
-pub fn targets(config: &ScrapeConfig) -> Result<(Vec<Target>, Vec<DroppedTarget>), String> {
-    let (mut out, mut dropped): (Vec<Target>, Vec<DroppedTarget>) = (Vec::new(), Vec::new());
+/// What a configuration's groups become.
+#[derive(Clone, Debug, Default)]
+pub struct Targets {
+    pub active: Vec<Target>,
+    /// At most `keep_dropped_targets` of them.
+    pub dropped: Vec<DroppedTarget>,
+    pub n_dropped: usize,
+    /// Targets that cannot be scraped, and why.
+    pub faults: Vec<String>,
+}
+
+impl Targets {
+    /// Why none of them is scraped: there are too many.
+    pub fn over_limit(&self, config: &ScrapeConfig) -> Option<String> {
+        let (n, limit) = (self.active.len(), config.limits.target_limit);
+        (limit > 0 && n > limit).then(|| format!("target_limit exceeded (number of targets: {n}, limit: {limit})"))
+    }
+}
+
+/// The targets of `static_configs` and of what discovery found.
+pub fn targets(config: &ScrapeConfig, found: &[Arc<TargetGroup>]) -> Targets {
+    let mut out = Targets::default();
+    let mut seen = HashSet::new();
     for group in &config.groups {
         for address in &group.targets {
-            let discovered = discovered(config, group, address);
-            let fault = |e: String| format!("scrape config `{}`: target `{address}`: {e}", config.job_name);
-            match target(config, &discovered).map_err(fault)? {
-                // Two equal targets are one, as upstream has it.
-                Some(target) if out.iter().any(|t| t.labels == target.labels && t.url == target.url) => {}
-                Some(target) => out.push(target),
-                None => dropped.push(DroppedTarget { pool: config.job_name.clone(), discovered }),
+            let own = [("__address__", address.as_str())];
+            let labels = group.labels.iter().map(|(n, v)| (n.as_str(), v.as_str())).chain(own);
+            take(config, discovered(config, labels), &mut seen, &mut out);
+        }
+    }
+    for group in found {
+        for target in &group.targets {
+            let labels = group.labels.iter().chain(target).map(|(n, v)| (n.as_str(), v.as_str()));
+            take(config, discovered(config, labels), &mut seen, &mut out);
+        }
+    }
+    out
+}
+
+fn take(config: &ScrapeConfig, discovered: Labels, seen: &mut HashSet<(Labels, String)>, out: &mut Targets) {
+    match target(config, &discovered) {
+        Err(e) => {
+            let address = discovered.value("__address__");
+            out.faults.push(format!("scrape config `{}`: target `{address}`: {e}", config.job_name));
+        }
+        // Two equal targets are one, as upstream has it.
+        Ok(Some(target)) => {
+            if seen.insert((target.labels.clone(), target.url.clone())) {
+                out.active.push(target);
+            }
+        }
+        Ok(None) => {
+            out.n_dropped += 1;
+            let keep = config.limits.keep_dropped_targets;
+            if keep == 0 || out.dropped.len() < keep {
+                out.dropped.push(DroppedTarget { pool: config.job_name.clone(), discovered });
             }
         }
     }
-    if config.limits.target_limit > 0 && out.len() > config.limits.target_limit {
-        return Err(format!(
-            "scrape config `{}`: {} targets; target_limit is {}",
-            config.job_name,
-            out.len(),
-            config.limits.target_limit
-        ));
-    }
-    Ok((out, dropped))
 }
 
-fn discovered(config: &ScrapeConfig, group: &StaticGroup, address: &str) -> Labels {
+/// A target's labels before relabelling; later ones win.
+fn discovered<'a>(config: &ScrapeConfig, given: impl Iterator<Item = (&'a str, &'a str)>) -> Labels {
     let mut labels = LabelsBuilder::default();
-    for (name, value) in &group.labels {
-        labels.set(name.as_str(), value.as_str());
+    for (name, value) in given {
+        labels.set(name, value);
     }
-    labels.set("__address__", address);
     let millis = |d: Duration| weir_go::format_prometheus_duration(d);
     let defaults = [
         ("job", config.job_name.clone()),
@@ -104,6 +141,11 @@ fn target(config: &ScrapeConfig, discovered: &Labels) -> Result<Option<Target>, 
         labels.set("instance", address);
     }
     labels.retain(|label| !label.name.starts_with("__"));
+    if config.legacy_names
+        && let Some(label) = labels.clone().build().iter().find(|l| !is_legacy(&l.name))
+    {
+        return Err(format!("`{}` is no name of a label; see metric_name_validation_scheme", label.name));
+    }
     Ok(Some(Target {
         pool: config.job_name.clone(),
         discovered: discovered.clone(),
@@ -112,6 +154,12 @@ fn target(config: &ScrapeConfig, discovered: &Labels) -> Result<Option<Target>, 
         interval,
         timeout,
     }))
+}
+
+/// Names as they were before UTF-8.
+pub(crate) fn is_legacy(name: &str) -> bool {
+    let is_start = |b: u8| b.is_ascii_alphabetic() || b == b'_';
+    name.bytes().next().is_some_and(is_start) && name.bytes().all(|b| is_start(b) || b.is_ascii_digit())
 }
 
 fn url(config: &ScrapeConfig, labels: &LabelsBuilder, address: &str) -> Result<String, String> {
@@ -152,14 +200,14 @@ mod tests {
     fn check(job: &str, want: &[&str]) {
         let text = format!("scrape_configs:\n- {{job_name: j, {job}}}\n");
         let config = PrometheusConfig::parse(&text, Path::new(".")).unwrap();
-        let got = match targets(&config.scrape_configs[0]) {
-            Err(e) => vec![format!("error {e}")],
-            Ok((targets, dropped)) => targets
-                .iter()
-                .map(|t| format!("{} {}", t.labels, t.url))
-                .chain(dropped.iter().map(|d| format!("dropped {}", d.discovered.value("__address__"))))
-                .collect(),
-        };
+        let found = targets(&config.scrape_configs[0], &[]);
+        let got: Vec<String> = found
+            .active
+            .iter()
+            .map(|t| format!("{} {}", t.labels, t.url))
+            .chain(found.dropped.iter().map(|d| format!("dropped {}", d.discovered.value("__address__"))))
+            .chain(found.faults.iter().map(|e| format!("error {e}")))
+            .collect();
         assert_eq!(got, want, "{job}");
     }
 

@@ -129,8 +129,7 @@ impl Message<'_> {
     }
 }
 
-/// Writes protobuf, for tests.
-#[cfg(test)]
+/// Writes protobuf.
 pub(crate) mod write {
     pub fn varint(out: &mut Vec<u8>, mut v: u64) {
         while v >= 0x80 {

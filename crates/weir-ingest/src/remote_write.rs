@@ -2,11 +2,13 @@
 //!
 //! Source: Prometheus `prompb/remote.proto`, `prompb/types.proto`, `prompb/io/prometheus/write/v2`.
 
+mod encode;
 mod histogram;
 mod v1;
 mod v2;
 pub(crate) mod walk;
 
+pub use encode::{encode_v1, encode_v2};
 pub use v1::decode as decode_v1;
 pub use v2::decode as decode_v2;
 

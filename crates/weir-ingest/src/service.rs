@@ -11,7 +11,7 @@ pub use remote::{RemoteCounts, RemoteError, RemoteRequest, RemoteWritten};
 use std::sync::Arc;
 
 use weir_model::entity::{Aliases, EntityTable};
-use weir_model::sink::{LogSink, Outcome, Refused, SeriesSink, SpanSink, WriteError};
+use weir_model::sink::{LogSink, MetricSink, Outcome, Refused, SeriesSink, SpanSink, WriteError};
 use weir_model::usage::{Amount, Signal, Usage};
 use weir_model::{Clock, CommitFeed, EntityRefs, TenantId, Timestamp};
 
@@ -27,7 +27,9 @@ use known::Known;
 /// Everything that [`Ingest`] writes to and reads from.
 pub struct IngestOptions {
     pub clock: Arc<dyn Clock>,
-    pub metrics: Arc<dyn SeriesSink>,
+    pub metrics: Arc<dyn MetricSink>,
+    /// The same store where it knows series by number. Without it remote write is refused.
+    pub series: Option<Arc<dyn SeriesSink>>,
     pub logs: Arc<dyn LogSink>,
     pub spans: Arc<dyn SpanSink>,
     pub feed: Arc<CommitFeed>,

@@ -8,7 +8,7 @@ use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 use weir_alert::{Alerts, Config};
 use weir_api::Reload;
-use weir_collect::{Collector, PrometheusConfig};
+use weir_collect::{Collector, PrometheusConfig, RemoteWrites};
 use weir_model::TenantId;
 use weir_rules::{RuleGroup, Rules, read_rule_files};
 
@@ -71,6 +71,7 @@ fn read_groups(patterns: &[PathBuf]) -> anyhow::Result<Vec<RuleGroup>> {
 #[derive(Clone)]
 pub struct Configured {
     pub collector: Collector,
+    pub remote: RemoteWrites,
     pub rules: Rules,
     pub alerts: Alerts,
 }
@@ -80,7 +81,8 @@ impl Configured {
     pub fn apply(&self, prometheus: Option<PrometheusConfig>, groups: Vec<RuleGroup>) -> anyhow::Result<()> {
         let Some(config) = prometheus else { return Ok(()) };
         let (n_scrapes, n_groups) = (config.scrape_configs.len(), groups.len());
-        self.collector.apply(config).map_err(anyhow::Error::msg).context("--prometheus-config")?;
+        self.remote.apply(&config).map_err(anyhow::Error::msg).context("--prometheus-config")?;
+        self.collector.apply(&config).map_err(anyhow::Error::msg).context("--prometheus-config")?;
         self.rules.load(&TenantId::anonymous(), groups);
         tracing::info!(n_scrapes, n_groups, "scrape configuration and rules read");
         Ok(())

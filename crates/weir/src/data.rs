@@ -16,7 +16,7 @@ use weir_wal::{Dir, OsDir};
 #[derive(Args, Clone)]
 pub struct DataArgs {
     /// Folder for what is stored, made if there is none: logs, traces, silences, what was
-    /// notified and states of alerts. One server at a time.
+    /// notified, states of alerts and the queue of remote_write. One server at a time.
     #[arg(long, value_name = "DIR", default_value = "./weir-data")]
     data_dir: PathBuf,
     /// Object storage for blocks, such as s3://bucket/prefix; not supported yet and refused.
@@ -52,6 +52,11 @@ pub struct DataDir {
 }
 
 impl DataArgs {
+    /// Where `remote_write` keeps what was not sent yet.
+    pub fn remote_queue(&self) -> PathBuf {
+        self.data_dir.join("remote-write")
+    }
+
     pub fn open(&self) -> anyhow::Result<DataDir> {
         if let Some(url) = &self.storage {
             anyhow::bail!(

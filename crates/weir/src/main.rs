@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod agent;
 mod alerting;
 mod check;
 mod config_files;
@@ -33,6 +34,8 @@ struct Cli {
 enum Command {
     /// Take in telemetry, evaluate rules, answer queries, show the page.
     Serve(serve::ServeArgs),
+    /// Scrape, take OTLP metrics, and forward them by remote write.
+    Agent(agent::AgentArgs),
     /// Everything at once: a Kafka-protocol broker, a live pipeline over it, and weir watching it.
     Demo(demo::DemoArgs),
     /// Break a fresh demo in drawn ways, and score how it is found, paged and explained.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let result = match cli.command {
         Command::Serve(args) => serve::main(args),
+        Command::Agent(args) => agent::main(args),
         Command::Demo(args) => demo::main(args),
         Command::Drill(args) => drill::main(args),
         Command::Smoke(args) => smoke::main(args),

@@ -11,9 +11,10 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use weir_api::{App, DemoControl};
-use weir_collect::{Collector, CollectorOptions};
+use weir_collect::remote::QUEUE_BYTES_DEFAULT;
+use weir_collect::{Collector, CollectorOptions, RemoteOptions, RemoteWrites, Tee};
 use weir_diagnose::{DiagnoseMetrics, Graph, IncidentOptions, Incidents, Sources};
-use weir_events::{ChangeLog, LogStore, MemDeletions, SpanStore};
+use weir_events::{ChangeLog, MemDeletions, SpanStore};
 use weir_ingest::{Ingest, IngestOptions, Limits};
 use weir_kafka::{ClusterOptions, LagOptions, LagPoller};
 use weir_logql::HidingSource;
@@ -97,7 +98,13 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let limit_bytes = args.memory_limit.unwrap_or_else(memory::default_limit_bytes);
     let demo = args.demo_control.as_deref().map(DemoControl::new).transpose()?;
     let data = args.data.open()?;
-    let app = build(limit_bytes, external_url, args.kafka, args.files, &data, demo, &shutdown)?;
+    let remote = RemoteOptions {
+        folder: Some(args.data.remote_queue()),
+        clock: Arc::new(SystemClock),
+        shutdown: shutdown.clone(),
+        queue_bytes_max: QUEUE_BYTES_DEFAULT,
+    };
+    let app = build(limit_bytes, external_url, args.kafka, args.files, &data, remote, demo, &shutdown)?;
 
     tracing::info!(
         limit_mib = limit_bytes >> 20,
@@ -130,6 +137,7 @@ fn build(
     kafka: Vec<ClusterOptions>,
     files: ConfigFiles,
     data: &DataDir,
+    remote: RemoteOptions,
     demo: Option<DemoControl>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Arc<App>> {
@@ -157,9 +165,13 @@ fn build(
     // Every component adds its own; the prefix stands in each name.
     let mut registry = Registry::default();
     let (feed, usage) = (Arc::new(CommitFeed::default()), Arc::new(Usage::default()));
+    let remote = RemoteWrites::new(remote);
+    remote.metrics().register(&mut registry);
+    let into = Arc::new(Tee { store: metrics.clone(), remote: remote.clone() });
     let ingest = Arc::new(Ingest::new(IngestOptions {
         clock: clock.clone(),
-        metrics: metrics.clone(),
+        metrics: into.clone(),
+        series: Some(into),
         logs: logs.clone(),
         spans: spans.clone(),
         feed: feed.clone(),
@@ -216,7 +228,7 @@ fn build(
         shutdown: shutdown.clone(),
     });
     collector.metrics().register(&mut registry);
-    let configured = Configured { collector: collector.clone(), rules: rules.clone(), alerts: alerts.clone() };
+    let configured = Configured { collector: collector.clone(), remote, rules: rules.clone(), alerts: alerts.clone() };
     configured.apply(prometheus, groups)?;
     let reload = configured.reload(files);
     tokio::spawn(reload_on_hangup(reload.clone(), shutdown.clone()));
@@ -282,7 +294,7 @@ fn announce(own_url: &str, listeners: &Listeners) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-async fn signal() {
+pub async fn signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return std::future::pending().await;

@@ -11,7 +11,8 @@ use weir_model::sink::MetricBatch;
 
 use super::{Health, Shared, Status};
 use crate::config::ScrapeConfig;
-use crate::http;
+use crate::fetch::fetch;
+use crate::http::Http;
 use crate::scrape::{Answer, Scraped};
 use crate::target::Target;
 
@@ -19,12 +20,17 @@ use crate::target::Target;
 /// rates do not jitter. Source: Prometheus' `ScrapeTimestampTolerance`, made wider for busy machines.
 const LATE_MAX: Duration = Duration::from_millis(20);
 
+/// Bodies up to this are parsed in less than a millisecond.
+const IN_PLACE_BYTES: usize = 64 << 10;
+
 pub(super) struct Run {
     pub shared: Arc<Shared>,
     pub target: Arc<Target>,
     pub config: Arc<ScrapeConfig>,
-    pub client: reqwest::Client,
+    pub http: Http,
     pub status: Arc<Mutex<Status>>,
+    /// Why every scrape of the pool fails.
+    pub verdict: Arc<Mutex<Option<String>>>,
     pub stop: CancellationToken,
     pub heir: CancellationToken,
 }
@@ -56,14 +62,19 @@ impl Run {
 
     async fn scrape(&self, scraped: &mut Scraped, at: Timestamp) {
         let started = tokio::time::Instant::now();
-        let answer = http::fetch(&self.client, &self.config, &self.target.url, self.target.timeout).await;
+        let verdict = self.verdict.lock().clone();
+        let answer = match verdict {
+            Some(text) => Err(text),
+            None => fetch(&self.http, &self.config, &self.target.url, self.target.timeout).await,
+        };
         let took = started.elapsed();
         self.shared.metrics.scrapes.inc();
         let (batch, error) = match &answer {
-            Ok((text, format)) => {
-                let body = Answer::Body { text, format: *format };
+            Ok(fetched) => {
+                let body = Answer::Body { text: &fetched.text, format: fetched.format };
                 // Parsing a megabyte takes some milliseconds: let other tasks move elsewhere.
-                tokio::task::block_in_place(|| scraped.scrape(&self.config, &self.target.labels, &body, at, took))
+                let mut run = || scraped.scrape(&self.config, &self.target.labels, &body, at, took);
+                if fetched.text.len() < IN_PLACE_BYTES { run() } else { tokio::task::block_in_place(run) }
             }
             Err(error) => {
                 let (batch, _) = scraped.scrape(&self.config, &self.target.labels, &Answer::Failed, at, took);
@@ -100,9 +111,11 @@ impl Run {
             tokio::select! { () = self.shared.options.shutdown.cancelled() => {}, () = self.heir.cancelled() => {} }
         };
         if tokio::time::timeout(self.target.interval * 2, is_over).await.is_err() {
-            let batch = scraped.end(&self.target.labels, self.now());
+            let batch = scraped.end(&self.config, &self.target.labels, self.now());
             self.write(batch);
         }
+        // Nobody needs to stop this loop from ending its series any more.
+        self.heir.cancel();
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -10,7 +10,10 @@ use serde::de::{Deserializer, IgnoredAny, Visitor};
 use weir_ingest::exposition::Format;
 use weir_model::Labels;
 
-use super::{Auth, PrometheusConfig, ScrapeConfig, ScrapeLimits, Secret, StaticGroup, Tls};
+use super::http::http_section;
+use super::remote::{RemoteWriteConfig, RemoteWriteFile};
+use super::sd::{ConsulSdFile, DnsSdFile, FileSdFile, HttpSdFile, KubernetesSdFile, SdConfig};
+use super::{PrometheusConfig, ScrapeConfig, ScrapeLimits, ScrapeProtocol, StaticGroup};
 use crate::relabel::RelabelFile;
 
 /// A body without a configured limit: no exporter is that large, and memory must be bounded.
@@ -24,7 +27,9 @@ const INTERVAL_MIN: Duration = Duration::from_millis(100);
 struct File {
     global: Global,
     scrape_configs: Vec<Scrape>,
+    scrape_config_files: Vec<String>,
     rule_files: Vec<String>,
+    remote_write: Vec<RemoteWriteFile>,
     alerting: Option<Alerting>,
     storage: Option<IgnoredAny>,
     runtime: Option<IgnoredAny>,
@@ -47,9 +52,14 @@ struct Global {
     target_limit: usize,
     query_log_file: Option<IgnoredAny>,
     scrape_failure_log_file: Option<IgnoredAny>,
-    keep_dropped_targets: Option<IgnoredAny>,
-    metric_name_validation_scheme: Option<IgnoredAny>,
-    scrape_protocols: Option<IgnoredAny>,
+    keep_dropped_targets: usize,
+    metric_name_validation_scheme: Option<NameValidation>,
+    metric_name_escaping_scheme: Option<NameEscaping>,
+    scrape_protocols: Option<Vec<ScrapeProtocolFile>>,
+    scrape_native_histograms: bool,
+    extra_scrape_metrics: bool,
+    always_scrape_classic_histograms: bool,
+    convert_classic_histograms_to_nhcb: bool,
 }
 
 impl Default for Global {
@@ -68,9 +78,14 @@ impl Default for Global {
             target_limit: 0,
             query_log_file: None,
             scrape_failure_log_file: None,
-            keep_dropped_targets: None,
+            keep_dropped_targets: 0,
             metric_name_validation_scheme: None,
+            metric_name_escaping_scheme: None,
             scrape_protocols: None,
+            scrape_native_histograms: false,
+            extra_scrape_metrics: false,
+            always_scrape_classic_histograms: false,
+            convert_classic_histograms_to_nhcb: false,
         }
     }
 }
@@ -82,46 +97,86 @@ struct Alerting {
     alertmanagers: Vec<serde_json::Value>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Scrape {
-    job_name: String,
-    #[serde(default)]
-    honor_labels: bool,
-    honor_timestamps: Option<bool>,
-    #[serde(default)]
-    track_timestamps_staleness: bool,
-    #[serde(default)]
-    params: BTreeMap<String, Vec<String>>,
-    scrape_interval: Option<Dur>,
-    scrape_timeout: Option<Dur>,
-    scrape_protocols: Option<IgnoredAny>,
-    fallback_scrape_protocol: Option<String>,
-    metrics_path: Option<String>,
-    scheme: Option<String>,
-    enable_compression: Option<bool>,
-    follow_redirects: Option<bool>,
-    enable_http2: Option<IgnoredAny>,
-    basic_auth: Option<BasicAuth>,
-    authorization: Option<Authorization>,
-    bearer_token: Option<String>,
-    bearer_token_file: Option<PathBuf>,
-    tls_config: Option<TlsConfig>,
-    #[serde(default)]
-    static_configs: Vec<Group>,
-    #[serde(default)]
-    relabel_configs: Vec<RelabelFile>,
-    #[serde(default)]
-    metric_relabel_configs: Vec<RelabelFile>,
-    body_size_limit: Option<Size>,
-    sample_limit: Option<usize>,
-    label_limit: Option<usize>,
-    label_name_length_limit: Option<usize>,
-    label_value_length_limit: Option<usize>,
-    target_limit: Option<usize>,
-    keep_dropped_targets: Option<IgnoredAny>,
-    metric_name_validation_scheme: Option<IgnoredAny>,
-    scrape_failure_log_file: Option<IgnoredAny>,
+http_section! {
+    struct Scrape {
+        job_name: String,
+        #[serde(default)]
+        honor_labels: bool,
+        honor_timestamps: Option<bool>,
+        #[serde(default)]
+        track_timestamps_staleness: bool,
+        #[serde(default)]
+        params: BTreeMap<String, Vec<String>>,
+        scrape_interval: Option<Dur>,
+        scrape_timeout: Option<Dur>,
+        scrape_protocols: Option<Vec<ScrapeProtocolFile>>,
+        fallback_scrape_protocol: Option<ScrapeProtocolFile>,
+        metrics_path: Option<String>,
+        scheme: Option<String>,
+        enable_compression: Option<bool>,
+        #[serde(default)]
+        static_configs: Vec<Group>,
+        #[serde(default)]
+        file_sd_configs: Vec<FileSdFile>,
+        #[serde(default)]
+        http_sd_configs: Vec<HttpSdFile>,
+        #[serde(default)]
+        dns_sd_configs: Vec<DnsSdFile>,
+        #[serde(default)]
+        consul_sd_configs: Vec<ConsulSdFile>,
+        #[serde(default)]
+        kubernetes_sd_configs: Vec<KubernetesSdFile>,
+        #[serde(default)]
+        relabel_configs: Vec<RelabelFile>,
+        #[serde(default)]
+        metric_relabel_configs: Vec<RelabelFile>,
+        body_size_limit: Option<Size>,
+        sample_limit: Option<usize>,
+        label_limit: Option<usize>,
+        label_name_length_limit: Option<usize>,
+        label_value_length_limit: Option<usize>,
+        target_limit: Option<usize>,
+        keep_dropped_targets: Option<usize>,
+        metric_name_validation_scheme: Option<NameValidation>,
+        metric_name_escaping_scheme: Option<NameEscaping>,
+        native_histogram_bucket_limit: Option<usize>,
+        native_histogram_min_bucket_factor: Option<f64>,
+        scrape_native_histograms: Option<bool>,
+        extra_scrape_metrics: Option<bool>,
+        always_scrape_classic_histograms: Option<bool>,
+        convert_classic_histograms_to_nhcb: Option<bool>,
+        scrape_failure_log_file: Option<IgnoredAny>,
+    }
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum NameValidation {
+    Utf8,
+    Legacy,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+enum NameEscaping {
+    #[serde(rename = "allow-utf-8")]
+    AllowUtf8,
+    Underscores,
+    Dots,
+    Values,
+}
+
+#[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
+enum ScrapeProtocolFile {
+    PrometheusProto,
+    #[serde(rename = "PrometheusText0.0.4")]
+    Text004,
+    #[serde(rename = "PrometheusText1.0.0")]
+    Text100,
+    #[serde(rename = "OpenMetricsText0.0.1")]
+    OpenMetrics001,
+    #[serde(rename = "OpenMetricsText1.0.0")]
+    OpenMetrics100,
 }
 
 #[derive(Deserialize)]
@@ -133,35 +188,9 @@ struct Group {
     labels: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BasicAuth {
-    #[serde(default)]
-    username: String,
-    password: Option<String>,
-    password_file: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Authorization {
-    #[serde(rename = "type")]
-    kind: Option<String>,
-    credentials: Option<String>,
-    credentials_file: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TlsConfig {
-    ca_file: Option<PathBuf>,
-    #[serde(default)]
-    insecure_skip_verify: bool,
-}
-
 /// `1m30s`
 #[derive(Clone, Copy)]
-struct Dur(Duration);
+pub(super) struct Dur(pub Duration);
 
 impl<'de> Deserialize<'de> for Dur {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -207,13 +236,13 @@ fn size(text: &str) -> Option<usize> {
 }
 
 /// Ways out for keys that weir does not have, by a part of the key's name.
-const WAYS_OUT: [(&str, &str); 6] = [
-    ("_sd_config", "discovery beyond static_configs is not supported yet; list the targets under static_configs"),
-    ("remote_write", "weir does not forward samples; let the senders write to both, or remove the section"),
+const WAYS_OUT: [(&str, &str); 3] = [
+    (
+        "_sd_config",
+        "weir discovers by static, file, http, dns, consul and kubernetes; let another tool write files for file_sd_configs",
+    ),
     ("remote_read", "weir does not read from other servers; remove the section"),
-    ("scrape_config_files", "put the scrape configurations into this file"),
-    ("oauth2", "use `authorization` or `basic_auth`"),
-    ("proxy", "weir reaches targets directly; remove the key"),
+    ("server_name", "reach the target by the name in its certificate"),
 ];
 
 pub(super) fn parse(text: &str, base: &Path) -> Result<PrometheusConfig, String> {
@@ -240,9 +269,6 @@ pub(super) fn parse(text: &str, base: &Path) -> Result<PrometheusConfig, String>
         ("runtime", file.runtime.is_some()),
         ("global.query_log_file", global.query_log_file.is_some()),
         ("global.scrape_failure_log_file", global.scrape_failure_log_file.is_some()),
-        ("global.keep_dropped_targets", global.keep_dropped_targets.is_some()),
-        ("global.metric_name_validation_scheme", global.metric_name_validation_scheme.is_some()),
-        ("global.scrape_protocols", global.scrape_protocols.is_some()),
     ] {
         if is_set {
             warnings.push(format!("{key} has no effect here"));
@@ -250,7 +276,11 @@ pub(super) fn parse(text: &str, base: &Path) -> Result<PrometheusConfig, String>
     }
     let mut jobs = BTreeSet::new();
     let mut scrape_configs = Vec::new();
-    for scrape in file.scrape_configs {
+    let mut scrapes = file.scrape_configs;
+    for pattern in &file.scrape_config_files {
+        scrapes.extend(included(&base.join(pattern), &mut warnings)?);
+    }
+    for scrape in scrapes {
         let job = scrape.job_name.clone();
         if !jobs.insert(job.clone()) {
             return Err(format!("scrape_configs: job_name `{job}` occurs twice"));
@@ -258,7 +288,16 @@ pub(super) fn parse(text: &str, base: &Path) -> Result<PrometheusConfig, String>
         scrape_configs
             .push(check(scrape, global, base, &mut warnings).map_err(|e| format!("scrape config `{job}`: {e}"))?);
     }
+    let mut remote_write = Vec::new();
+    for remote in file.remote_write {
+        let remote = remote.check(base, &mut warnings)?;
+        if remote_write.iter().any(|r: &RemoteWriteConfig| r.name == remote.name) {
+            return Err(format!("remote_write `{}`: another one has the same name; give each a `name`", remote.url));
+        }
+        remote_write.push(remote);
+    }
     Ok(PrometheusConfig {
+        remote_write,
         evaluation_interval: file.global.evaluation_interval.0,
         rule_query_offset: file.global.rule_query_offset.map_or(Duration::ZERO, |d| d.0),
         external_labels: Labels::from_pairs(file.global.external_labels),
@@ -267,6 +306,28 @@ pub(super) fn parse(text: &str, base: &Path) -> Result<PrometheusConfig, String>
         warnings,
         text: text.to_owned(),
     })
+}
+
+/// Scrape configurations from the files of `scrape_config_files`.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Included {
+    scrape_configs: Vec<Scrape>,
+}
+
+fn included(pattern: &Path, warnings: &mut Vec<String>) -> Result<Vec<Scrape>, String> {
+    let files = crate::glob::files(pattern).map_err(|e| format!("scrape_config_files: {}: {e}", pattern.display()))?;
+    if files.is_empty() {
+        warnings.push(format!("scrape_config_files: nothing matches {}", pattern.display()));
+    }
+    let mut out = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(&path).map_err(|e| format!("cannot read {}: {e}", path.display()))?;
+        let file: Included =
+            serde_saphyr::from_str(&text).map_err(|e| format!("{}: {}", path.display(), explain(&e.to_string())))?;
+        out.extend(file.scrape_configs);
+    }
+    Ok(out)
 }
 
 /// Adds the way out for keys that are known upstream. The parser's text may quote the file; its
@@ -291,21 +352,80 @@ fn has_targets(value: &serde_json::Value) -> bool {
     }
 }
 
-fn check(scrape: Scrape, global: &Global, base: &Path, warnings: &mut Vec<String>) -> Result<ScrapeConfig, String> {
-    for (key, is_set) in [
-        ("scrape_protocols", scrape.scrape_protocols.is_some()),
-        ("enable_http2", scrape.enable_http2.is_some()),
-        ("keep_dropped_targets", scrape.keep_dropped_targets.is_some()),
-        ("metric_name_validation_scheme", scrape.metric_name_validation_scheme.is_some()),
-        ("scrape_failure_log_file", scrape.scrape_failure_log_file.is_some()),
-    ] {
-        if is_set {
-            warnings.push(format!("scrape config `{}`: {key} has no effect here", scrape.job_name));
-        }
-    }
+fn check(mut scrape: Scrape, global: &Global, base: &Path, warnings: &mut Vec<String>) -> Result<ScrapeConfig, String> {
     if scrape.job_name.is_empty() {
         return Err("job_name is empty".to_owned());
     }
+    refuse_histograms(&scrape, global)?;
+    if scrape.scrape_failure_log_file.is_some() {
+        warnings.push(format!("scrape config `{}`: scrape_failure_log_file has no effect here", scrape.job_name));
+    }
+    let http = scrape.take_http(base)?;
+    let (scrape_interval, scrape_timeout) = times(&scrape, global)?;
+    let scheme = scrape.scheme.clone().unwrap_or_else(|| "http".to_owned());
+    if !matches!(scheme.as_str(), "http" | "https") {
+        return Err(format!("scheme `{scheme}`; use http or https"));
+    }
+    let escaping = scrape.metric_name_escaping_scheme.or(global.metric_name_escaping_scheme);
+    let validation = scrape.metric_name_validation_scheme.or(global.metric_name_validation_scheme);
+    let legacy = validation == Some(NameValidation::Legacy);
+    if legacy && escaping == Some(NameEscaping::AllowUtf8) {
+        return Err(
+            "metric_name_escaping_scheme allow-utf-8 goes against metric_name_validation_scheme legacy".to_owned()
+        );
+    }
+    if matches!(escaping, Some(NameEscaping::Dots | NameEscaping::Values)) {
+        return Err("metric_name_escaping_scheme: use allow-utf-8 or underscores".to_owned());
+    }
+    let steps = |files: Vec<RelabelFile>| files.into_iter().map(RelabelFile::check).collect::<Result<Vec<_>, String>>();
+    Ok(ScrapeConfig {
+        honor_labels: scrape.honor_labels,
+        honor_timestamps: scrape.honor_timestamps.unwrap_or(true),
+        track_timestamps_staleness: scrape.track_timestamps_staleness,
+        scrape_interval,
+        scrape_timeout,
+        scheme,
+        enable_compression: scrape.enable_compression.unwrap_or(true),
+        protocols: protocols(&scrape, global, warnings)?,
+        allow_utf8: !legacy && escaping != Some(NameEscaping::Underscores),
+        legacy_names: legacy,
+        extra_metrics: scrape.extra_scrape_metrics.unwrap_or(global.extra_scrape_metrics),
+        fallback: scrape.fallback_scrape_protocol.map(fallback).transpose()?,
+        http,
+        limits: limits(&scrape, global),
+        sd: discovery(&mut scrape, base)?,
+        metrics_path: scrape.metrics_path.unwrap_or_else(|| "/metrics".to_owned()),
+        params: scrape.params,
+        groups: scrape.static_configs.into_iter().map(group).collect(),
+        relabel_configs: steps(scrape.relabel_configs).map_err(|e| format!("relabel_configs: {e}"))?,
+        metric_relabel_configs: steps(scrape.metric_relabel_configs)
+            .map_err(|e| format!("metric_relabel_configs: {e}"))?,
+        job_name: scrape.job_name,
+    })
+}
+
+/// Keys that ask for native histograms, which no scrape gives yet.
+fn refuse_histograms(scrape: &Scrape, global: &Global) -> Result<(), String> {
+    let asked = [
+        ("scrape_native_histograms", scrape.scrape_native_histograms.unwrap_or(global.scrape_native_histograms)),
+        (
+            "convert_classic_histograms_to_nhcb",
+            scrape.convert_classic_histograms_to_nhcb.unwrap_or(global.convert_classic_histograms_to_nhcb),
+        ),
+    ];
+    // Classic histograms are always kept, and no limit is ever reached without native ones.
+    let _ = (
+        scrape.always_scrape_classic_histograms.unwrap_or(global.always_scrape_classic_histograms),
+        scrape.native_histogram_bucket_limit,
+        scrape.native_histogram_min_bucket_factor,
+    );
+    match asked.iter().find(|(_, is_set)| *is_set) {
+        Some((key, _)) => Err(format!("{key}: native histograms are not scraped yet; remove the key")),
+        None => Ok(()),
+    }
+}
+
+fn times(scrape: &Scrape, global: &Global) -> Result<(Duration, Duration), String> {
     let interval = scrape.scrape_interval.map_or(global.scrape_interval.0, |d| d.0);
     if interval < INTERVAL_MIN {
         return Err(format!("scrape_interval is below {} ms", INTERVAL_MIN.as_millis()));
@@ -319,19 +439,49 @@ fn check(scrape: Scrape, global: &Global, base: &Path, warnings: &mut Vec<String
     if timeout.is_zero() {
         return Err("scrape_timeout is zero".to_owned());
     }
-    let scheme = scrape.scheme.clone().unwrap_or_else(|| "http".to_owned());
-    if !matches!(scheme.as_str(), "http" | "https") {
-        return Err(format!("scheme `{scheme}`; use http or https"));
-    }
-    let fallback = match scrape.fallback_scrape_protocol.as_deref() {
-        None => None,
-        Some("PrometheusText0.0.4" | "PrometheusText1.0.0") => Some(Format::Text),
-        Some("OpenMetricsText0.0.1" | "OpenMetricsText1.0.0") => Some(Format::OpenMetrics),
-        Some(other) => {
-            return Err(format!("fallback_scrape_protocol `{other}` is not supported; use PrometheusText0.0.4"));
-        }
+    Ok((interval, timeout))
+}
+
+fn protocols(scrape: &Scrape, global: &Global, warnings: &mut Vec<String>) -> Result<Vec<ScrapeProtocol>, String> {
+    let Some(given) = scrape.scrape_protocols.as_ref().or(global.scrape_protocols.as_ref()) else {
+        return Ok(ScrapeProtocol::DEFAULT.to_vec());
     };
-    let limits = ScrapeLimits {
+    let mut out = Vec::new();
+    for protocol in given {
+        let protocol = match protocol {
+            // Targets offer text beside it; what only protobuf carries is refused elsewhere.
+            ScrapeProtocolFile::PrometheusProto => {
+                warnings.push(format!("scrape config `{}`: PrometheusProto is not asked for", scrape.job_name));
+                continue;
+            }
+            ScrapeProtocolFile::Text004 => ScrapeProtocol::Text004,
+            ScrapeProtocolFile::Text100 => ScrapeProtocol::Text100,
+            ScrapeProtocolFile::OpenMetrics001 => ScrapeProtocol::OpenMetrics001,
+            ScrapeProtocolFile::OpenMetrics100 => ScrapeProtocol::OpenMetrics100,
+        };
+        if out.contains(&protocol) {
+            return Err("scrape_protocols: one stands there twice".to_owned());
+        }
+        out.push(protocol);
+    }
+    if out.is_empty() {
+        return Err("scrape_protocols: name a text format such as PrometheusText0.0.4".to_owned());
+    }
+    Ok(out)
+}
+
+fn fallback(protocol: ScrapeProtocolFile) -> Result<Format, String> {
+    match protocol {
+        ScrapeProtocolFile::Text004 | ScrapeProtocolFile::Text100 => Ok(Format::Text),
+        ScrapeProtocolFile::OpenMetrics001 | ScrapeProtocolFile::OpenMetrics100 => Ok(Format::OpenMetrics),
+        ScrapeProtocolFile::PrometheusProto => {
+            Err("fallback_scrape_protocol PrometheusProto is not supported; use PrometheusText0.0.4".to_owned())
+        }
+    }
+}
+
+fn limits(scrape: &Scrape, global: &Global) -> ScrapeLimits {
+    ScrapeLimits {
         body_bytes_max: match scrape.body_size_limit.or(global.body_size_limit) {
             Some(Size(bytes)) if bytes > 0 => bytes,
             _ => BODY_BYTES_DEFAULT,
@@ -341,63 +491,30 @@ fn check(scrape: Scrape, global: &Global, base: &Path, warnings: &mut Vec<String
         label_name_length_limit: scrape.label_name_length_limit.unwrap_or(global.label_name_length_limit),
         label_value_length_limit: scrape.label_value_length_limit.unwrap_or(global.label_value_length_limit),
         target_limit: scrape.target_limit.unwrap_or(global.target_limit),
-    };
-    let auth = auth(&scrape, base)?;
-    let steps = |files: Vec<RelabelFile>| files.into_iter().map(RelabelFile::check).collect::<Result<Vec<_>, String>>();
-    Ok(ScrapeConfig {
-        honor_labels: scrape.honor_labels,
-        honor_timestamps: scrape.honor_timestamps.unwrap_or(true),
-        track_timestamps_staleness: scrape.track_timestamps_staleness,
-        params: scrape.params,
-        scrape_interval: interval,
-        scrape_timeout: timeout,
-        metrics_path: scrape.metrics_path.unwrap_or_else(|| "/metrics".to_owned()),
-        scheme,
-        enable_compression: scrape.enable_compression.unwrap_or(true),
-        follow_redirects: scrape.follow_redirects.unwrap_or(true),
-        fallback,
-        auth,
-        tls: scrape.tls_config.map_or_else(Tls::default, |tls| Tls {
-            ca_file: tls.ca_file.map(|path| base.join(path)),
-            insecure_skip_verify: tls.insecure_skip_verify,
-        }),
-        groups: scrape.static_configs.into_iter().map(group).collect(),
-        relabel_configs: steps(scrape.relabel_configs).map_err(|e| format!("relabel_configs: {e}"))?,
-        metric_relabel_configs: steps(scrape.metric_relabel_configs)
-            .map_err(|e| format!("metric_relabel_configs: {e}"))?,
-        limits,
-        job_name: scrape.job_name,
-    })
+        keep_dropped_targets: scrape.keep_dropped_targets.unwrap_or(global.keep_dropped_targets),
+    }
+}
+
+fn discovery(scrape: &mut Scrape, base: &Path) -> Result<Vec<SdConfig>, String> {
+    let mut out = Vec::new();
+    for sd in scrape.file_sd_configs.drain(..) {
+        out.push(sd.check(base)?);
+    }
+    for sd in scrape.http_sd_configs.drain(..) {
+        out.push(sd.check(base)?);
+    }
+    for sd in scrape.dns_sd_configs.drain(..) {
+        out.push(sd.check()?);
+    }
+    for sd in scrape.consul_sd_configs.drain(..) {
+        out.push(sd.check(base)?);
+    }
+    for sd in scrape.kubernetes_sd_configs.drain(..) {
+        out.push(sd.check(base)?);
+    }
+    Ok(out)
 }
 
 fn group(group: Group) -> StaticGroup {
     StaticGroup { targets: group.targets.unwrap_or_default(), labels: group.labels }
-}
-
-fn auth(scrape: &Scrape, base: &Path) -> Result<Auth, String> {
-    let secret = |text: &Option<String>, file: &Option<PathBuf>| match (text, file) {
-        (Some(_), Some(_)) => Err("give a secret or a file with it, not both".to_owned()),
-        (_, Some(file)) => Ok(Secret::File(base.join(file))),
-        (text, None) => Ok(Secret::Text(text.clone().unwrap_or_default())),
-    };
-    let bearer = scrape.bearer_token.is_some() || scrape.bearer_token_file.is_some();
-    if usize::from(bearer) + usize::from(scrape.basic_auth.is_some()) + usize::from(scrape.authorization.is_some()) > 1
-    {
-        return Err("at most one of basic_auth, authorization and bearer_token may be given".to_owned());
-    }
-    if let Some(basic) = &scrape.basic_auth {
-        return Ok(Auth::Basic {
-            username: basic.username.clone(),
-            password: secret(&basic.password, &basic.password_file)?,
-        });
-    }
-    if let Some(header) = &scrape.authorization {
-        let kind = header.kind.clone().unwrap_or_else(|| "Bearer".to_owned());
-        return Ok(Auth::Header { kind, credentials: secret(&header.credentials, &header.credentials_file)? });
-    }
-    if bearer {
-        let credentials = secret(&scrape.bearer_token, &scrape.bearer_token_file)?;
-        return Ok(Auth::Header { kind: "Bearer".to_owned(), credentials });
-    }
-    Ok(Auth::None)
 }

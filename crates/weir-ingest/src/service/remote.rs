@@ -2,7 +2,8 @@
 
 use parking_lot::Mutex;
 use weir_model::sink::{
-    LogMark, MetricBatch, Outcome, RawRequest, Refused, RefusedReason, SampleColumns, SampleRun, SeriesRef, WriteError,
+    LogMark, MetricBatch, Outcome, RawRequest, Refused, RefusedReason, SampleColumns, SampleRun, SeriesRef, SeriesSink,
+    WriteError,
 };
 use weir_model::usage::Signal;
 use weir_model::{Commit, Labels, MetricMetadata, SeriesNames, TenantId, Timestamp};
@@ -109,7 +110,7 @@ struct Names<'a>(&'a Ingest, &'a TenantId);
 
 impl SeriesNames for Names<'_> {
     fn labels(&self, series: SeriesRef) -> Option<Labels> {
-        self.0.to.metrics.labels(self.1, series)
+        self.0.to.series.as_ref()?.labels(self.1, series)
     }
 }
 
@@ -143,7 +144,12 @@ impl Ingest {
 
     /// Blocks until what was stored up to `mark` survives a crash.
     pub fn sync(&self, mark: LogMark) -> Result<(), WriteError> {
-        self.to.metrics.sync(mark)
+        self.series_sink()?.sync(mark)
+    }
+
+    fn series_sink(&self) -> Result<&dyn SeriesSink, WriteError> {
+        let why = || WriteError::Storage("remote write is not taken in here".to_owned());
+        self.to.series.as_deref().ok_or_else(why)
     }
 
     fn remote(
@@ -267,7 +273,7 @@ impl Ingest {
         if let Err(bad) = self.series_cache.check(&mut pairs) {
             return Ok(Err(bad));
         }
-        let (series, labels) = self.to.metrics.register(tenant, &pairs)?;
+        let (series, labels) = self.series_sink()?.register(tenant, &pairs)?;
         let metadata = match body.version {
             Version::V1 => None,
             Version::V2 => remote_write::series_metadata(message, symbols, &labels)?,
@@ -288,7 +294,7 @@ impl Ingest {
         if columns.runs.is_empty() && rest.series.is_empty() && rest.metadata.is_empty() {
             return Ok(Default::default());
         }
-        let first = self.to.metrics.append_columns(tenant, raw, columns, rest)?;
+        let first = self.series_sink()?.append_columns(tenant, raw, columns, rest)?;
         let (mut outcome, mark) = (first.outcome, first.mark);
         if first.dead.is_empty() {
             return Ok((outcome, mark));
@@ -304,7 +310,7 @@ impl Ingest {
                     again.push(new.series, columns.samples(columns.runs[*idx as usize]));
                 }
             }
-            let next = self.to.metrics.append_columns(tenant, None, &again, &MetricBatch::default())?;
+            let next = self.series_sink()?.append_columns(tenant, None, &again, &MetricBatch::default())?;
             outcome.accepted += next.outcome.accepted;
             for part in next.outcome.refused {
                 refuse(&mut outcome.refused, part.reason, part.count, || part.example);

@@ -2,6 +2,7 @@
 //! a module beside this file, started through [`harness`].
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod agent;
 mod alerting;
 mod bad_input;
 mod harness;

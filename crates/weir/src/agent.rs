@@ -1,0 +1,232 @@
+//! `weir agent`: scrapes, takes OTLP metrics, and forwards them; stores and evaluates nothing.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use clap::Args;
+use prometheus_client::registry::Registry;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use weir_collect::remote::QUEUE_BYTES_DEFAULT;
+use weir_collect::{Collector, CollectorOptions, Health, PrometheusConfig, RemoteOptions, RemoteWrites};
+use weir_events::ChangeLog;
+use weir_ingest::{Ingest, IngestOptions, Limits};
+use weir_model::entity::{Aliases, EntityTable};
+use weir_model::sink::{LogSink, Outcome, SpanSink, StreamBatch, WriteError};
+use weir_model::usage::Usage;
+use weir_model::{Clock, CommitFeed, Span, SystemClock, TenantId};
+
+use crate::listen::{self, Protection};
+use crate::memory;
+use crate::serve;
+use crate::web_config::WebConfig;
+
+#[derive(Args, Clone)]
+pub struct AgentArgs {
+    /// Prometheus' configuration: what to scrape, and where to send it (`remote_write`).
+    #[arg(long, value_name = "FILE")]
+    prometheus_config: PathBuf,
+    /// Holds the queue of what was not sent yet.
+    #[arg(long, value_name = "DIR", default_value = "weir-agent-data")]
+    data_dir: PathBuf,
+    /// Size of that queue; beyond it the oldest samples are given up.
+    #[arg(long, value_parser = memory::parse_bytes, default_value_t = QUEUE_BYTES_DEFAULT)]
+    queue_limit: u64,
+    /// Address of health, targets and metrics of the agent itself.
+    #[arg(long, default_value = "127.0.0.1:9091")]
+    listen: String,
+    /// Address of OTLP over gRPC; metrics only.
+    #[arg(long, default_value = "127.0.0.1:4317")]
+    otlp_grpc_listen: String,
+    /// Prometheus' web configuration: TLS and basic authentication.
+    #[arg(long = "web.config.file", value_name = "FILE")]
+    web_config: Option<PathBuf>,
+    /// Listen off loopback without TLS and authentication.
+    #[arg(long)]
+    insecure_open: bool,
+}
+
+pub fn main(args: AgentArgs) -> anyhow::Result<ExitCode> {
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(args))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What the agent runs, and what its handlers show.
+struct Agent {
+    config: PathBuf,
+    collector: Collector,
+    remote: RemoteWrites,
+    registry: Registry,
+}
+
+async fn run(args: AgentArgs) -> anyhow::Result<()> {
+    let web = args.web_config.as_deref().map(WebConfig::load).transpose()?.unwrap_or_default();
+    let protection = Protection { web, insecure_open: args.insecure_open };
+    let http = listen::bind("listen", &args.listen, &protection).await?;
+    let grpc = listen::bind("otlp-grpc-listen", &args.otlp_grpc_listen, &protection).await?;
+    let shutdown = CancellationToken::new();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let remote = RemoteWrites::new(RemoteOptions {
+        folder: Some(args.data_dir.join("remote-write")),
+        clock: clock.clone(),
+        shutdown: shutdown.clone(),
+        queue_bytes_max: args.queue_limit,
+    });
+    let ingest = ingest(clock, &remote);
+    let options =
+        CollectorOptions { ingest: ingest.clone(), tenant: TenantId::anonymous(), shutdown: shutdown.clone() };
+    let collector = Collector::new(options);
+    let mut registry = Registry::default();
+    ingest.metrics().register(&mut registry);
+    collector.metrics().register(&mut registry);
+    remote.metrics().register(&mut registry);
+    let agent = Arc::new(Agent { config: args.prometheus_config, collector, remote, registry });
+    agent.load().context("--prometheus-config")?;
+    announce(&http, &grpc, &protection)?;
+    let stop = shutdown.clone();
+    tokio::spawn(async move {
+        serve::signal().await;
+        tracing::info!("stopping");
+        stop.cancel();
+    });
+    let router = Router::new()
+        .route("/-/healthy", get(async || "weir agent is healthy\n"))
+        .route("/-/ready", get(async || "weir agent is ready\n"))
+        .route("/-/reload", post(reload).put(reload))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/targets", get(targets))
+        .route("/api/weir/v1/remote_write", get(receivers))
+        .with_state(agent);
+    tokio::try_join!(
+        listen::serve(http, router, &protection, shutdown.clone()),
+        listen::serve(grpc, weir_api::grpc_router(ingest), &protection, shutdown.clone()),
+    )?;
+    Ok(())
+}
+
+/// One line on standard output that says where the agent listens, as `weir serve` has it.
+fn announce(
+    http: &tokio::net::TcpListener,
+    grpc: &tokio::net::TcpListener,
+    protection: &Protection,
+) -> anyhow::Result<()> {
+    use std::io::Write;
+    let scheme = if protection.web.tls.is_some() { "https" } else { "http" };
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "weir ready {scheme}://{} otlp-grpc={}", http.local_addr()?, grpc.local_addr()?)?;
+    Ok(out.flush()?)
+}
+
+fn ingest(clock: Arc<dyn Clock>, remote: &RemoteWrites) -> Arc<Ingest> {
+    Arc::new(Ingest::new(IngestOptions {
+        clock,
+        metrics: Arc::new(remote.clone()),
+        series: None,
+        logs: Arc::new(NotHere),
+        spans: Arc::new(NotHere),
+        feed: Arc::new(CommitFeed::default()),
+        usage: Arc::new(Usage::default()),
+        entities: Arc::new(EntityTable::new(Arc::new(ChangeLog::default()))),
+        aliases: Aliases::default(),
+        limits: Limits::default(),
+    }))
+}
+
+/// Signals that the agent has no receiver for.
+struct NotHere;
+
+const NOT_HERE: &str = "weir agent forwards metrics only; send logs and traces to weir serve";
+
+impl LogSink for NotHere {
+    fn append(&self, _: &TenantId, _: &[StreamBatch]) -> Result<Outcome, WriteError> {
+        Err(WriteError::Storage(NOT_HERE.to_owned()))
+    }
+}
+
+impl SpanSink for NotHere {
+    fn append(&self, _: &TenantId, _: &[Arc<Span>]) -> Result<Outcome, WriteError> {
+        Err(WriteError::Storage(NOT_HERE.to_owned()))
+    }
+}
+
+impl Agent {
+    /// Reads the file; receivers first, so that the first samples have a queue.
+    fn load(&self) -> anyhow::Result<()> {
+        let config = PrometheusConfig::load(&self.config)?;
+        for warning in &config.warnings {
+            tracing::warn!(file = %self.config.display(), "{warning}");
+        }
+        anyhow::ensure!(
+            !config.remote_write.is_empty(),
+            "{}: no remote_write; the agent stores nothing itself",
+            self.config.display()
+        );
+        if !config.rule_files.is_empty() {
+            tracing::warn!("rule_files: the agent evaluates no rules; give them to weir serve");
+        }
+        self.remote.apply(&config).map_err(anyhow::Error::msg)?;
+        self.collector.apply(&config).map_err(anyhow::Error::msg)
+    }
+}
+
+async fn reload(State(agent): State<Arc<Agent>>) -> Response {
+    match agent.load() {
+        Ok(()) => StatusCode::OK.into_response(),
+        Err(e) => (StatusCode::INTERNAL_SERVER_ERROR, format!("failed to reload config: {e:#}\n")).into_response(),
+    }
+}
+
+async fn metrics(State(agent): State<Arc<Agent>>) -> Response {
+    let mut text = String::new();
+    match prometheus_client::encoding::text::encode(&mut text, &agent.registry) {
+        Ok(()) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("cannot write metrics: {error}\n")).into_response(),
+    }
+}
+
+async fn targets(State(agent): State<Arc<Agent>>) -> Response {
+    let row = |status: weir_collect::TargetStatus| {
+        json!({
+            "discoveredLabels": &status.target.discovered,
+            "labels": &status.target.labels,
+            "scrapePool": &status.target.pool,
+            "scrapeUrl": &status.target.url,
+            "lastError": status.last_error,
+            "lastScrapeDuration": status.last_duration.as_secs_f64(),
+            "health": match status.health {
+                Health::Unknown => "unknown",
+                Health::Up => "up",
+                Health::Down => "down",
+            },
+        })
+    };
+    let active: Vec<_> = agent.collector.targets().into_iter().map(row).collect();
+    Json(json!({ "status": "success", "data": { "activeTargets": active } })).into_response()
+}
+
+async fn receivers(State(agent): State<Arc<Agent>>) -> Response {
+    let row = |status: weir_collect::RemoteStatus| {
+        json!({
+            "name": status.name,
+            "url": status.url,
+            "shards": status.n_shards,
+            "idle": status.is_idle,
+            "last_error": status.last_error,
+        })
+    };
+    let rows: Vec<_> = agent.remote.status().into_iter().map(row).collect();
+    Json(json!({ "receivers": rows })).into_response()
+}
