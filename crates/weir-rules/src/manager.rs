@@ -136,6 +136,7 @@ struct Inner {
     interval: Duration,
     query_offset: Duration,
     tenants: RwLock<HashMap<TenantId, TenantRules>>,
+    loading: Mutex<()>,
     tasks: TaskTracker,
 }
 
@@ -148,6 +149,7 @@ impl Rules {
             interval,
             query_offset,
             tenants: RwLock::new(HashMap::new()),
+            loading: Mutex::new(()),
             tasks: TaskTracker::new(),
         }))
     }
@@ -166,13 +168,14 @@ impl Rules {
     /// their state; alerts of rules that go are resolved. Must be called within a tokio runtime.
     pub fn load(&self, tenant: &TenantId, configs: Vec<RuleGroup>) {
         let inner = &self.0;
-        let mut tenants = inner.tenants.write();
-        let old = tenants.remove(tenant).unwrap_or_default();
+        // Not the lock of `tenants`: what is retired writes samples, whose commit comes back to `on_commit`.
+        let _one_at_a_time = inner.loading.lock();
+        let old = inner.tenants.read().get(tenant).map(|t| t.groups.clone()).unwrap_or_default();
         let (mut groups, mut watches) = (Vec::new(), Vec::new());
         let mut restored = inner.shared.restored.lock();
         for config in configs {
             let same = |g: &&Arc<Group>| g.config.name == config.name && g.config.file == config.file;
-            let before = old.groups.iter().find(same).map(|g| &**g);
+            let before = old.iter().find(same).map(|g| &**g);
             let (wake, mut dirty) = (Arc::new(Notify::new()), Vec::new());
             for rule in &config.rules {
                 let early = matches!(rule.kind, RuleKind::Alert { .. }) && grows_with_data(&rule.expr);
@@ -192,13 +195,16 @@ impl Rules {
         }
         drop(restored);
         let now = inner.shared.clock.now();
-        for group in &old.groups {
+        for group in &old {
             group.retire(&inner.shared, now);
         }
         for group in &groups {
             inner.tasks.spawn(run(group.clone(), inner.shared.clone()));
         }
-        tenants.insert(tenant.clone(), TenantRules { groups, arrivals: Arc::new(Arrivals::new(watches)) });
+        inner
+            .tenants
+            .write()
+            .insert(tenant.clone(), TenantRules { groups, arrivals: Arc::new(Arrivals::new(watches)) });
     }
 
     /// In the order of the files.
