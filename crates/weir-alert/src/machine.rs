@@ -200,7 +200,9 @@ impl Machine {
                         group.next_flush = group.next_flush.min(now);
                     }
                 }
-                None if alert.resolved(now) => {}
+                // Its end is to be told when its beginning was: a new configuration made the groups anew.
+                None if alert.resolved(now)
+                    && !state.log.values().any(|e| e.firing.contains(&labels.fingerprint())) => {}
                 None => {
                     let next_flush = if waited { now } else { now.plus(route.group_wait) };
                     let members = BTreeSet::from([labels.clone()]);

@@ -4,7 +4,7 @@ export interface Status {
   version: string;
   started_at: string;
   now: string;
-  storage: string;
+  storage: Record<"metrics" | "logs" | "traces", "memory" | "disk">;
   external_url: string;
   demo: boolean;
   budgets: { account: string; used_bytes: number; limit_bytes: number }[];

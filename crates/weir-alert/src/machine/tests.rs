@@ -394,3 +394,12 @@ fn a_muted_time_holds_pages_back_until_it_is_over() {
     }
     assert_eq!(sent, [(125, "firing".to_owned())]);
 }
+
+#[test]
+fn a_reload_does_not_lose_an_end() {
+    check(
+        simple("group_wait: 10s, group_interval: 30s, repeat_interval: 1h"),
+        &[(0, "+a/1"), (20, "-a/1"), (20, "reload"), (80, "end")],
+        &["10s a +1: first notification", "20s a -1: all alerts resolved"],
+    );
+}

@@ -139,10 +139,7 @@ fn unknown_configuration_is_refused_by_name_and_line() {
         "scrape_configs:\n- job_name: a\n  scrape_intervall: 5s\n",
         &["prometheus.yml", "scrape_intervall", "line 3"],
     );
-    check(
-        "scrape_configs:\n- job_name: a\n  kubernetes_sd_configs: []\n",
-        &["kubernetes_sd_configs", "static_configs"],
-    );
-    check("remote_write:\n- url: http://127.0.0.1:1\n", &["remote_write", "line 1"]);
+    check("scrape_configs:\n- job_name: a\n  ec2_sd_configs: []\n", &["ec2_sd_configs", "static_configs"]);
+    check("remote_read:\n- url: http://127.0.0.1:1\n", &["remote_read", "line 1"]);
     check("scrape_configs: [\n", &["prometheus.yml", "line"]);
 }

@@ -80,12 +80,12 @@ async fn a_target_is_scraped_dies_and_is_replaced() {
     wait(url, "node_load1", |v| v.is_none()).await;
 
     // A bad file is refused by name and the old one stays.
-    std::fs::write(&path, "scrape_configs:\n- job_name: x\n  consul_sd_configs: []\n").unwrap();
+    std::fs::write(&path, "scrape_configs:\n- job_name: x\n  ec2_sd_configs: []\n").unwrap();
     let reload = || reqwest::Client::new().post(format!("{url}/-/reload")).send();
     let answer = reload().await.unwrap();
     assert_eq!(answer.status(), 500);
     let text = answer.text().await.unwrap();
-    assert!(text.contains("consul_sd_configs") && text.contains("line 3"), "{text}");
+    assert!(text.contains("ec2_sd_configs") && text.contains("line 3"), "{text}");
     assert_eq!(get(url, "/api/v1/scrape_pools", &[]).await["data"]["scrapePools"][0], "node");
 
     // The removed target's own series end after two intervals; the new one's live.

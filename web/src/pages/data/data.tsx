@@ -36,9 +36,9 @@ function Storage({ status }: { status: Status }) {
   const whole = status.budgets.find((one) => one.account === "process") ?? status.budgets[0];
   return (
     <div className="banner">
-      {status.storage === "memory" && (
+      {status.storage.metrics === "memory" && (
         <span>
-          <b>Kept in memory, lost on restart.</b> The oldest data makes room for the newest.
+          <b>Metrics are kept in memory, lost on restart.</b> The oldest make room for the newest. Logs and traces are on disk.
         </span>
       )}
       {whole && whole.limit_bytes > 0 && (
