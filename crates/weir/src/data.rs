@@ -45,6 +45,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 /// The data folder, taken by this process alone.
 pub struct DataDir {
     pub dir: Arc<dyn Dir>,
+    /// Where `remote_write` keeps what was not sent yet.
+    pub remote_queue: PathBuf,
     pub traces_retention: Duration,
     pub logs_retention: Duration,
     /// Held until the process ends.
@@ -52,11 +54,6 @@ pub struct DataDir {
 }
 
 impl DataArgs {
-    /// Where `remote_write` keeps what was not sent yet.
-    pub fn remote_queue(&self) -> PathBuf {
-        self.data_dir.join("remote-write")
-    }
-
     pub fn open(&self) -> anyhow::Result<DataDir> {
         if let Some(url) = &self.storage {
             anyhow::bail!(
@@ -71,6 +68,7 @@ impl DataArgs {
         lock.try_lock().with_context(taken)?;
         Ok(DataDir {
             dir: Arc::new(dir),
+            remote_queue: path.join("remote-write"),
             traces_retention: self.traces_retention,
             logs_retention: self.logs_retention,
             _lock: lock,

@@ -98,13 +98,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let limit_bytes = args.memory_limit.unwrap_or_else(memory::default_limit_bytes);
     let demo = args.demo_control.as_deref().map(DemoControl::new).transpose()?;
     let data = args.data.open()?;
-    let remote = RemoteOptions {
-        folder: Some(args.data.remote_queue()),
-        clock: Arc::new(SystemClock),
-        shutdown: shutdown.clone(),
-        queue_bytes_max: QUEUE_BYTES_DEFAULT,
-    };
-    let app = build(limit_bytes, external_url, args.kafka, args.files, &data, remote, demo, &shutdown)?;
+    let app = build(limit_bytes, external_url, args.kafka, args.files, &data, demo, &shutdown)?;
 
     tracing::info!(
         limit_mib = limit_bytes >> 20,
@@ -137,7 +131,6 @@ fn build(
     kafka: Vec<ClusterOptions>,
     files: ConfigFiles,
     data: &DataDir,
-    remote: RemoteOptions,
     demo: Option<DemoControl>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Arc<App>> {
@@ -165,7 +158,12 @@ fn build(
     // Every component adds its own; the prefix stands in each name.
     let mut registry = Registry::default();
     let (feed, usage) = (Arc::new(CommitFeed::default()), Arc::new(Usage::default()));
-    let remote = RemoteWrites::new(remote);
+    let remote = RemoteWrites::new(RemoteOptions {
+        folder: Some(data.remote_queue.clone()),
+        clock: clock.clone(),
+        shutdown: shutdown.clone(),
+        queue_bytes_max: QUEUE_BYTES_DEFAULT,
+    });
     remote.metrics().register(&mut registry);
     let into = Arc::new(Tee { store: metrics.clone(), remote: remote.clone() });
     let ingest = Arc::new(Ingest::new(IngestOptions {
