@@ -71,7 +71,8 @@ struct Pace {
     healthy: Duration,
     /// How long a decoy lasts.
     decoy: Duration,
-    /// Steady time before the next step: what comes next is compared with it.
+    /// Steady time before the next step: what comes next is compared with it. Longer than the 20 s in
+    /// which an alert that comes back reopens its incident, since the next fault is another one.
     rest: Duration,
 }
 
@@ -79,7 +80,7 @@ impl Pace {
     fn new(short: bool) -> Self {
         let secs = Duration::from_secs;
         if short {
-            Self { healthy: secs(30), decoy: secs(12), rest: secs(12) }
+            Self { healthy: secs(30), decoy: secs(12), rest: secs(25) }
         } else {
             Self { healthy: secs(60), decoy: secs(20), rest: secs(25) }
         }
