@@ -170,10 +170,11 @@ def short(number):
 def write_page(results):
     out = ["# Benchmarks", "",
            "Written by `make bench` (scripts/bench.py), never by hand. Every load goes to a fresh `weir serve` with its",
-           "default configuration; what was sent is read back and counted before a figure stands here. weir keeps",
-           "everything in memory in this version, so there is no write-ahead log and no disk figure, and none of these",
-           "rows can be set against a durable server's without saying so. Targets are what the design asks for once the",
-           "stores are built. Rates per CPU-second are steadier than rates on the clock: the machine is shared.", ""]
+           "default configuration; what was sent is read back and counted before a figure stands here. Each row names",
+           "its commit. Rows of commit 653d8117f8 were measured while weir kept everything in memory: they hold no",
+           "write-ahead log and no disk, say nothing of the stores on disk that came after, and cannot be set against",
+           "a durable server's. Targets are what the design asks for once the stores are built. Rates per CPU-second",
+           "are steadier than rates on the clock: the machine is shared.", ""]
     for name in LOADS:
         got = results.get(name)
         if not got:
