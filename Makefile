@@ -64,6 +64,6 @@ test-web: setup web ## The page in a real browser against the real binary
 	$(BUILD)
 	cd web && WEIR_BIN=$(abspath $(TARGET))/debug/weir npm run e2e
 
-bench: ## The release build against the yardstick; writes docs/benchmarks.md
+bench: py ## The release build against the yardstick; writes docs/benchmarks.md
 	$(CARGO) build --release -p weir
-	scripts/bench.py --weir $(TARGET)/release/weir --peer $(ARGS)
+	$(TARGET)/py/bin/python scripts/bench --weir $(TARGET)/release/weir --peer $(ARGS)

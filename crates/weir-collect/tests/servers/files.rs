@@ -7,7 +7,7 @@ use axum::Router;
 use axum::http::HeaderMap;
 use axum::routing::get;
 
-use crate::support::{discovering, labels_of, serve, until};
+use crate::support::{discovering, labels_of, serve, until, wait_for};
 
 #[tokio::test]
 async fn files_are_followed() {
@@ -56,9 +56,8 @@ async fn an_endpoint_is_asked_again() {
     assert_eq!(labels_of(&collector, "a:1", "__meta_"), [format!("url=http://{address}/sd"), "x=y".to_owned()]);
     // What cannot be read keeps the targets.
     phase.store(1, Ordering::SeqCst);
-    while n_bad.load(Ordering::SeqCst) < 2 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    let n_seen = || n_bad.load(Ordering::SeqCst);
+    wait_for("two bad answers are fetched", || n_seen() >= 2, || n_seen().to_string()).await;
     until(&collector, &["a:1"]).await;
     phase.store(2, Ordering::SeqCst);
     until(&collector, &["b:1"]).await;

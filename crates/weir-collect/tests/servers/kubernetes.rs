@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::support::{discovering, labels_of, serve, until};
+use crate::support::{discovering, labels_of, serve, until, wait_for};
 
 /// Everything that happened, in order: version, path of the list, event, object.
 #[derive(Default)]
@@ -266,11 +266,9 @@ async fn endpoints_know_their_pods_and_service() {
     let mut changed = pod("web-a", "10.0.0.1");
     changed["metadata"]["labels"] = json!({"app": "shop"});
     fake.add(PODS, "MODIFIED", changed);
-    let has_label =
-        || labels_of(&collector, "10.0.0.1:80", "__meta_kubernetes_").iter().any(|l| l == "pod_label_app=shop");
-    while !has_label() {
-        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    }
+    let labels = || labels_of(&collector, "10.0.0.1:80", "__meta_kubernetes_");
+    let is_changed = || labels().iter().any(|l| l == "pod_label_app=shop");
+    wait_for("the pod's new label", is_changed, || format!("{:?}", labels())).await;
 }
 
 #[tokio::test]

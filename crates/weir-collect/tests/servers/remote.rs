@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -16,7 +15,7 @@ use weir_ingest::{LabelCache, Limits};
 use weir_model::sink::{MetricBatch, MetricSink, SeriesBatch};
 use weir_model::{Labels, MetricKind, MetricMetadata, Sample, SystemClock, TenantId};
 
-use crate::support::serve;
+use crate::support::{serve, wait_for};
 
 struct Receiver {
     answer: Mutex<StatusCode>,
@@ -67,14 +66,12 @@ impl Receiver {
     }
 
     async fn until(&self, what: &str, is_done: impl Fn(&Self) -> bool) {
-        for _ in 0..1200 {
-            if is_done(self) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("{what}: {:?}", self.got.lock().unwrap());
+        wait_for(what, || is_done(self), || format!("{:?}", self.got.lock().unwrap())).await;
     }
+}
+
+async fn idle(remote: &RemoteWrites) {
+    wait_for("the queue is idle", || remote.status()[0].is_idle, || format!("{:?}", remote.status())).await;
 }
 
 fn open(folder: &Path, url: &str, keys: &str) -> (RemoteWrites, CancellationToken) {
@@ -133,9 +130,7 @@ async fn what_is_queued_outlives_the_program_and_arrives_when_the_receiver_is_ba
     receiver.until("everything arrives", |r| *r.got.lock().unwrap() == all(0..100)).await;
     receiver.until("metadata arrives", |r| r.metadata.lock().unwrap().contains("n_total numbers")).await;
     // The cursor has moved: a third life sends nothing again.
-    while !remote.status()[0].is_idle {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    idle(&remote).await;
     receiver.got.lock().unwrap().clear();
     drop(remote);
     let (remote, _shutdown) = open(folder.path(), &url, "name: r");
@@ -151,9 +146,7 @@ async fn version_two_and_refusals() {
     let (remote, _shutdown) = open(folder.path(), &url, "protobuf_message: io.prometheus.write.v2.Request");
     append(&remote, 0..3);
     // Refused for good: given up, so that what follows is not held back.
-    while !remote.status()[0].is_idle {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    idle(&remote).await;
     assert!(remote.status()[0].last_error.contains("lost"), "{:?}", remote.status());
     *receiver.answer.lock().unwrap() = StatusCode::OK;
     append(&remote, 3..20);

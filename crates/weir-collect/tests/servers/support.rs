@@ -75,17 +75,21 @@ pub async fn serve(router: Router) -> String {
     address
 }
 
-/// Waits until the targets' addresses are these, sorted.
-pub async fn until(collector: &Collector, want: &[&str]) {
-    let mut last = Vec::new();
+/// Waits until a condition holds; after half a minute the test fails with what `seen` says.
+pub async fn wait_for(what: &str, is_done: impl Fn() -> bool, seen: impl Fn() -> String) {
     for _ in 0..1200 {
-        last = addresses(collector);
-        if last == want {
+        if is_done() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    panic!("{last:?} instead of {want:?}: {:?}", collector.discovery());
+    panic!("{what}: {}", seen());
+}
+
+/// Waits until the targets' addresses are these, sorted.
+pub async fn until(collector: &Collector, want: &[&str]) {
+    let seen = || format!("{:?}; {:?}", addresses(collector), collector.discovery());
+    wait_for(&format!("targets {want:?}"), || addresses(collector) == want, seen).await;
 }
 
 fn addresses(collector: &Collector) -> Vec<String> {
