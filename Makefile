@@ -5,7 +5,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: web test-web demo drill smoke lint fmt setup py test test-kafka bench
+.PHONY: web test-web demo drill smoke lint fmt setup py test test-kafka bench fuzz
 
 setup: ## Debian packages that tests and the demo use
 	@scripts/setup.sh
@@ -67,3 +67,13 @@ test-web: setup web ## The page in a real browser against the real binary
 bench: py ## The release build against the yardstick; writes docs/benchmarks.md
 	$(CARGO) build --release -p weir
 	$(TARGET)/py/bin/python scripts/bench --weir $(TARGET)/release/weir --peer $(ARGS)
+
+# cargo-fuzz wants flags of a nightly compiler; the stable one takes them when asked to.
+FUZZ_SECONDS ?= 10
+fuzz: ## Every fuzz target for FUZZ_SECONDS
+	command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz build --sanitizer none
+	set -eo pipefail; for target in $$($(CARGO) fuzz list); do \
+	  echo "fuzz: $$target"; \
+	  RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 2>&1 | tail -n 3; \
+	  done
