@@ -1,8 +1,8 @@
 //! The store of logs and spans, and the log of changes.
 //!
 //! [`LogStore`] keeps logs as columns, in memory alone or on disk behind a write-ahead log. [`SpanStore`]
-//! keeps spans on disk: a write-ahead log, the newest in memory, the rest in blocks whose indexes find traces
-//! by id, time, service, name, status, duration and attributes' texts. [`MemSpans`] keeps spans in memory,
+//! keeps spans on disk: a write-ahead log, the newest in memory, the rest in blocks of columns that find traces
+//! by id, time, service, name, status, duration and attributes' values, and are counted without making spans. [`MemSpans`] keeps spans in memory,
 //! under a budget, oldest dropped first; [`ChangeLog`] a bounded number of changes. This crate parses no line
 //! and knows no query language.
 //!
@@ -19,4 +19,4 @@ pub use changes::ChangeLog;
 pub use logs::{LogStore, LogStoreError, LogStoreOptions, Recovered};
 pub use mem_deletions::MemDeletions;
 pub use mem_spans::MemSpans;
-pub use spans::{SpanStore, SpanStoreError, SpanStoreOptions, SpanStoreStats, decode_frame};
+pub use spans::{SpanStore, SpanStoreError, SpanStoreOptions, SpanStoreStats, decode_frame, decode_tables};

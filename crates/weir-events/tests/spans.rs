@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use weir_events::{MemSpans, SpanStore, SpanStoreOptions, decode_frame};
+use weir_events::{MemSpans, SpanStore, SpanStoreOptions, decode_frame, decode_tables};
 use weir_model::sink::{SpanSink, WriteError};
 use weir_model::source::{ReadContext, SpanFragment, SpanPredicate, SpanSource, TraceData};
 use weir_model::{
@@ -17,7 +17,7 @@ use weir_wal::{Dir, OsDir, SimDir};
 const HOUR: i64 = 3_600_000_000_000;
 
 fn options() -> SpanStoreOptions {
-    SpanStoreOptions { head_bytes: 20_000, ..SpanStoreOptions::default() }
+    SpanStoreOptions { head_bytes: 20_000, group_rows: 8, ..SpanStoreOptions::default() }
 }
 
 fn open(dir: &SimDir) -> SpanStore {
@@ -188,6 +188,10 @@ proptest! {
     fn arbitrary_bytes_are_no_frame_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         let _ = decode_frame(&bytes);
         let _ = decode_frame(&[b"\x01a\x01", &bytes[..]].concat());
+        let ids = |n: u32| (0..n).flat_map(|k| [&[0; 16][..], &k.to_le_bytes()].concat()).collect::<Vec<_>>();
+        let _ = decode_tables(&bytes, ids(0).into());
+        // A group of one row of one trace, then anything.
+        let _ = decode_tables(&[b"\x01\x01\x01\x00\x00\x01\x01", &bytes[..]].concat(), ids(1).into());
     }
 }
 

@@ -15,7 +15,7 @@ use crate::labels::Labels;
 use crate::log::LogEntry;
 use crate::matcher::Matcher;
 use crate::metric::{Exemplar, MetricMetadata, Sample};
-use crate::span::{AttrValue, Span, TraceId};
+use crate::span::{AttrValue, Resource, Scope, Span, SpanKind, SpanStatus, TraceId};
 use crate::tenant::TenantId;
 use crate::time::{Nanos, TimeRange};
 
@@ -257,6 +257,67 @@ pub trait SpanCursor: Send {
     fn next(&mut self) -> Result<Option<Vec<TraceData>>, ReadError>;
 }
 
+/// Spans one by one, without their traces: what is read of each.
+#[derive(Clone, Debug)]
+pub struct SpanColumns {
+    /// Spans that start in [start, end).
+    pub start: Nanos,
+    pub end: Nanos,
+    /// Names of span attributes (not the resource's) whose values are wanted.
+    pub attributes: Vec<String>,
+    pub durations: bool,
+    /// Starts are not looked at where a batch lies within one step `(origin + k·step, origin + (k+1)·step]`.
+    pub steps: Option<(Nanos, i64)>,
+}
+
+/// What many spans share; the rows of a batch name it by number.
+#[derive(Clone, Debug)]
+pub struct SpanForm {
+    pub name: Arc<str>,
+    pub kind: SpanKind,
+    pub status: SpanStatus,
+    pub resource: Arc<Resource>,
+    pub scope: Arc<Scope>,
+}
+
+/// A value of a span attribute as a number: equal numbers are equal values within one table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ValueCode {
+    pub column: u32,
+    pub raw: u64,
+}
+
+impl ValueCode {
+    /// The span does not have the attribute.
+    pub const ABSENT: Self = Self { column: u32::MAX, raw: 0 };
+}
+
+/// Rows of a span each. The columns are appended to what `out` holds.
+pub trait SpanBatch {
+    fn n_rows(&self) -> usize;
+    fn n_traces(&self) -> usize;
+    /// Batches of one table share forms and value codes.
+    fn table(&self) -> u64;
+    /// No span starts before or after these.
+    fn bounds(&self) -> (Nanos, Nanos);
+    fn forms(&self, out: &mut Vec<u32>);
+    fn form(&self, number: u32) -> Result<SpanForm, ReadError>;
+    /// Nothing where the fragment's `steps` said so.
+    fn starts(&self, out: &mut Vec<i64>);
+    fn durations(&self, out: &mut Vec<i64>);
+    /// Of the fragment's attribute `k`; where a span has it twice, the first.
+    fn values(&self, k: usize, out: &mut Vec<ValueCode>);
+    fn value(&self, k: usize, code: ValueCode) -> Result<Option<AttrValue>, ReadError>;
+    fn trace_id(&self, row: usize) -> TraceId;
+    /// Start and end of one span, whatever the fragment asked for.
+    fn times(&self, row: usize) -> Result<(Nanos, Nanos), ReadError>;
+}
+
+pub trait SpanColumnCursor: Send {
+    /// The next few spans, in any order, each span once over the life of the cursor; `None` at the end.
+    fn next(&mut self) -> Result<Option<Box<dyn SpanBatch + '_>>, ReadError>;
+}
+
 pub trait SpanSource: Send + Sync {
     fn trace<'a>(
         &'a self,
@@ -270,4 +331,14 @@ pub trait SpanSource: Send + Sync {
         fragment: &'a SpanFragment,
         context: &'a ReadContext,
     ) -> BoxFuture<'a, Result<Box<dyn SpanCursor>, ReadError>>;
+
+    /// Spans as columns, or `None` from a source that has only whole traces.
+    fn open_columns<'a>(
+        &'a self,
+        _tenant: &'a TenantId,
+        _columns: &'a SpanColumns,
+        _context: &'a ReadContext,
+    ) -> BoxFuture<'a, Result<Option<Box<dyn SpanColumnCursor>>, ReadError>> {
+        Box::pin(std::future::ready(Ok(None)))
+    }
 }

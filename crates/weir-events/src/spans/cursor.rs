@@ -1,6 +1,7 @@
 //! Finding traces: windows of time from new to old; in each, the traces that the heads and the blocks'
 //! indexes say may match; then their spans, joined from all the places that hold a part.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ahash::AHashMap;
@@ -10,8 +11,12 @@ use weir_model::{Nanos, Reservation, Span, TraceId};
 use weir_wal::Dir;
 
 use super::block::{Block, BlockError};
+use super::build::{fixed, unordered};
+use super::contents::Loaded;
+use super::contents::{Contents, Group};
+use super::find;
 use super::head::Head;
-use super::index::{Index, TraceTimes};
+use super::section::Fault;
 use super::{join, meets};
 
 /// Length of a window. The parts of a trace that begin longer than this before or after a window are not
@@ -30,7 +35,7 @@ pub enum Source {
 }
 
 impl Source {
-    fn bounds(&self) -> (Nanos, Nanos) {
+    pub fn bounds(&self) -> (Nanos, Nanos) {
         match self {
             Self::Head(head) => {
                 let head = head.read();
@@ -41,47 +46,55 @@ impl Source {
     }
 }
 
-/// Indexes of the blocks that were read last.
-pub struct Indexes {
+/// What is in the blocks that were read last.
+pub struct OpenBlocks {
     limit_bytes: u64,
     held: Mutex<Held>,
 }
 
 #[derive(Default)]
 struct Held {
-    by_path: AHashMap<String, (Arc<Index>, u64)>,
+    by_path: AHashMap<String, (Arc<Contents>, u64)>,
     bytes: u64,
     uses: u64,
 }
 
-impl Indexes {
+impl OpenBlocks {
     pub fn new(limit_bytes: u64) -> Self {
         Self { limit_bytes, held: Mutex::default() }
     }
 
-    fn get(&self, dir: &dyn Dir, block: &Block) -> Result<Arc<Index>, BlockError> {
+    pub fn get(&self, dir: &dyn Dir, block: &Block) -> Result<Arc<Contents>, BlockError> {
         {
             let mut held = self.held.lock();
             held.uses += 1;
             let now = held.uses;
-            if let Some((index, used)) = held.by_path.get_mut(&block.path) {
+            if let Some((contents, used)) = held.by_path.get_mut(&block.path) {
                 *used = now;
-                return Ok(index.clone());
+                return Ok(contents.clone());
             }
         }
-        let index = Arc::new(block.index(dir)?);
+        let contents = Arc::new(block.contents(dir)?);
         let mut held = self.held.lock();
         let now = held.uses;
-        if held.by_path.insert(block.path.clone(), (index.clone(), now)).is_none() {
-            held.bytes += index.size_bytes() as u64;
+        if held.by_path.insert(block.path.clone(), (contents.clone(), now)).is_none() {
+            held.bytes += contents.size_bytes() as u64;
         }
         while held.bytes > self.limit_bytes && held.by_path.len() > 1 {
             let oldest = held.by_path.iter().min_by_key(|(_, (_, used))| *used).map(|(path, _)| path.clone());
             let Some((gone, _)) = oldest.and_then(|path| held.by_path.remove(&path)) else { break };
             held.bytes -= gone.size_bytes() as u64;
         }
-        Ok(index)
+        Ok(contents)
     }
+}
+
+/// Times of a trace's part in a source.
+#[derive(Clone, Copy, Debug)]
+struct TraceTimes {
+    first: Nanos,
+    /// Of the starts.
+    last: Nanos,
 }
 
 /// What a source has for one window: its traces, and for each predicate those that may meet it.
@@ -95,43 +108,69 @@ struct View {
 enum Traces {
     /// Ascending by id.
     Head(Vec<(TraceId, TraceTimes)>),
-    Block(Arc<Index>),
+    /// Those of some groups, with the starts of their spans.
+    Block { contents: Arc<Contents>, groups: Range<usize>, starts: Loaded },
 }
 
 impl View {
-    fn len(&self) -> usize {
+    fn ordinals(&self) -> Range<u32> {
         match &self.traces {
-            Traces::Head(traces) => traces.len(),
-            Traces::Block(index) => index.ids.len(),
+            Traces::Head(traces) => 0..traces.len() as u32,
+            Traces::Block { contents, groups, .. } => match &contents.groups[groups.clone()] {
+                [] => 0..0,
+                [first, .., last] => first.ordinals.start..last.ordinals.end,
+                [one] => one.ordinals.clone(),
+            },
         }
     }
     fn id(&self, ordinal: u32) -> TraceId {
         match &self.traces {
             Traces::Head(traces) => traces[ordinal as usize].0,
-            Traces::Block(index) => index.ids[ordinal as usize],
+            Traces::Block { contents, .. } => contents.id(ordinal),
         }
     }
     fn times(&self, ordinal: u32) -> TraceTimes {
         match &self.traces {
             Traces::Head(traces) => traces[ordinal as usize].1,
-            Traces::Block(index) => index.times[ordinal as usize],
+            Traces::Block { contents, starts, .. } => {
+                let group = contents.group_of(ordinal);
+                let (rows, first) = (contents.rows(ordinal), contents.groups[group].rows.start);
+                let start = |row: u32| {
+                    let start = starts.group(group).and_then(|starts| starts.get((row - first) as usize));
+                    Nanos(start.map_or(0, unordered))
+                };
+                TraceTimes { first: start(rows.start), last: start(rows.end - 1) }
+            }
         }
     }
+    /// The trace, if its group is one of these.
     fn find(&self, id: TraceId) -> Option<u32> {
         match &self.traces {
             Traces::Head(traces) => traces.binary_search_by(|(of, _)| of.cmp(&id)).ok().map(|at| at as u32),
-            Traces::Block(index) => index.find(id),
+            Traces::Block { contents, .. } => contents.find(id).filter(|ordinal| self.ordinals().contains(ordinal)),
         }
     }
     /// Ordinals that may meet predicate `k`.
     fn meeting(&self, k: usize) -> Box<dyn Iterator<Item = u32> + '_> {
         match &self.meeting[k] {
             Some(list) => Box::new(list.iter().copied()),
-            None => Box::new(0..self.len() as u32),
+            None => Box::new(self.ordinals()),
         }
     }
     fn may_meet(&self, k: usize, ordinal: u32) -> bool {
         self.meeting[k].as_ref().is_none_or(|list| list.binary_search(&ordinal).is_ok())
+    }
+    /// Ends of the groups that are not in view.
+    fn other_ends(&self) -> impl Iterator<Item = Nanos> + '_ {
+        let groups: &[Group] = match &self.traces {
+            Traces::Head(_) => &[],
+            Traces::Block { contents, .. } => &contents.groups,
+        };
+        let seen = match &self.traces {
+            Traces::Head(_) => 0..0,
+            Traces::Block { groups, .. } => groups.clone(),
+        };
+        groups.iter().enumerate().filter(move |(k, _)| !seen.contains(k)).map(|(_, group)| group.last)
     }
 }
 
@@ -145,7 +184,7 @@ struct Candidate {
 pub struct Cursor {
     sources: Vec<Source>,
     dir: Arc<dyn Dir>,
-    indexes: Arc<Indexes>,
+    blocks: Arc<OpenBlocks>,
     fragment: SpanFragment,
     context: ReadContext,
     /// Where the windows not yet looked at end.
@@ -160,14 +199,14 @@ impl Cursor {
     pub fn new(
         sources: Vec<Source>,
         dir: Arc<dyn Dir>,
-        indexes: Arc<Indexes>,
+        blocks: Arc<OpenBlocks>,
         fragment: &SpanFragment,
         context: &ReadContext,
     ) -> Result<Self, ReadError> {
         Ok(Self {
             sources,
             dir,
-            indexes,
+            blocks,
             before: fragment.end,
             fragment: fragment.clone(),
             context: context.clone(),
@@ -192,15 +231,16 @@ impl Cursor {
         let (from, to) = (start.saturating_sub(WINDOW_NANOS), end.saturating_add(WINDOW_NANOS));
         let near = |(first, last): &(Nanos, Nanos)| first.0 < to && from <= last.0;
         let views: Vec<View> =
-            bounds.iter().enumerate().filter(|(_, b)| near(b)).filter_map(|(k, _)| self.view(k)).collect();
+            bounds.iter().enumerate().filter(|(_, b)| near(b)).filter_map(|(k, _)| self.view(k, from, to)).collect();
         self.context.cancel.check()?;
         let mut waiting = self.candidates(&views);
         waiting.retain(|candidate| start <= candidate.first.0 && candidate.first.0 < end);
         if waiting.is_empty() {
             // A source may span years with nothing in between: the next window ends where something begins.
-            let begins = views.iter().flat_map(|view| (0..view.len() as u32).map(|k| view.times(k).first.0));
+            let begins = views.iter().flat_map(|view| view.ordinals().map(|k| view.times(k).first.0));
+            let others = views.iter().flat_map(View::other_ends).map(|last| last.0);
             let elsewhere = bounds.iter().filter(|b| !near(b)).map(|(_, last)| last.0);
-            let newest = begins.chain(elsewhere).filter(|at| *at < start).max();
+            let newest = begins.chain(others).chain(elsewhere).filter(|at| *at < start).max();
             self.before = Nanos(newest.map_or(i64::MIN, |at| at.saturating_add(1)));
         }
         self.memory.shrink(self.memory.bytes());
@@ -210,8 +250,8 @@ impl Cursor {
         Ok(true)
     }
 
-    /// `None` when the block is damaged.
-    fn view(&self, source: usize) -> Option<View> {
+    /// What begins in [from, to) or is in a group with such; `None` when the block is damaged.
+    fn view(&self, source: usize, from: i64, to: i64) -> Option<View> {
         let predicates = &self.fragment.predicates;
         match &self.sources[source] {
             Source::Head(head) => {
@@ -231,31 +271,37 @@ impl Cursor {
                 Some(View { traces: Traces::Head(traces), meeting, source })
             }
             Source::Block(block) => {
-                let index = self.indexes.get(&*self.dir, block);
-                let damaged =
-                    |error: &BlockError| tracing::error!(%error, "spans: a block cannot be read and is left out");
-                let index = index.inspect_err(damaged).ok()?;
-                let list = |predicate| {
-                    index.meeting(predicate).unwrap_or_else(|corrupt| {
-                        tracing::error!(path = %block.path, %corrupt, "spans: an index is damaged and not used");
-                        None
-                    })
-                };
-                let meeting = predicates.iter().map(list).collect();
-                Some(View { traces: Traces::Block(index), meeting, source })
+                let view = self.block_view(block, source, from, to);
+                view.inspect_err(|error| tracing::error!(%error, "spans: a block cannot be read and is left out")).ok()
             }
         }
+    }
+
+    fn block_view(&self, block: &Block, source: usize, from: i64, to: i64) -> Result<View, BlockError> {
+        let contents = self.blocks.get(&*self.dir, block)?;
+        let file = block.file(&*self.dir)?;
+        let near = |group: &Group| group.first.0 < to && from <= group.last.0;
+        let first = contents.groups.iter().position(near).unwrap_or(contents.groups.len());
+        let end = contents.groups.iter().rposition(near).map_or(first, |last| last + 1);
+        let groups = first..end;
+        let read = || -> Result<_, Fault> {
+            let starts = contents.load(&*file, fixed::STARTS, groups.clone())?;
+            Ok((starts, find::meeting(&contents, &*file, groups.clone(), &self.fragment.predicates)?))
+        };
+        let (starts, meeting) = read().map_err(|fault| block.damaged(fault))?;
+        Ok(View { traces: Traces::Block { contents, groups, starts }, meeting, source })
     }
 
     /// Traces of which some part overlaps the range, and for each predicate some part may meet it.
     fn candidates(&self, views: &[View]) -> Vec<Candidate> {
         let n_predicates = self.fragment.predicates.len();
-        let size = |k: usize| views.iter().map(|v| v.meeting[k].as_ref().map_or(v.len(), Vec::len)).sum::<usize>();
+        let size =
+            |k: usize| views.iter().map(|v| v.meeting[k].as_ref().map_or(v.ordinals().len(), Vec::len)).sum::<usize>();
         let rarest = (0..n_predicates).min_by_key(|k| size(*k));
         let places = |view: usize| -> Box<dyn Iterator<Item = u32> + '_> {
             match rarest {
                 Some(k) => views[view].meeting(k),
-                None => Box::new(0..views[view].len() as u32),
+                None => Box::new(views[view].ordinals()),
             }
         };
         let mut found: Vec<(TraceId, u32, u32)> =
@@ -302,10 +348,13 @@ impl Cursor {
                     }
                 }
                 Source::Block(block) => {
-                    let places: Vec<(u32, TraceId)> = group.iter().map(|(_, k, id)| (*k, *id)).collect();
-                    match block.traces(&*self.dir, &places) {
+                    let ordinals: Vec<u32> = group.iter().map(|(_, k, _)| *k).collect();
+                    let read = self.blocks.get(&*self.dir, block);
+                    match read.and_then(|contents| block.traces(&*self.dir, &contents, &ordinals)) {
                         Ok(found) => found.into_iter().for_each(|(id, spans)| add(id, spans)),
-                        Err(error) => tracing::error!(%error, "spans: a page cannot be read and is left out"),
+                        Err(error) => {
+                            tracing::error!(%error, "spans: spans of a block cannot be read and are left out")
+                        }
                     }
                 }
             }
@@ -326,7 +375,7 @@ impl SpanCursor for Cursor {
             }
             let rest = self.waiting.len().saturating_sub(self.batch);
             let candidates = self.waiting.split_off(rest);
-            self.batch = (self.batch * 2).min(BATCH_MAX);
+            self.batch = (self.batch + self.batch / 2).min(BATCH_MAX);
             let mut traces = self.read(&candidates);
             let in_range = |span: &Arc<Span>| self.fragment.start <= span.start && span.start < self.fragment.end;
             let mut found = Vec::with_capacity(candidates.len());

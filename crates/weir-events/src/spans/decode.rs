@@ -273,7 +273,7 @@ fn value(reader: &mut Reader<'_>, kind: u8, strings: &mut Strings<'_>, depth: us
     })
 }
 
-fn kind_of(number: u8) -> Result<SpanKind, Corrupt> {
+pub(super) fn kind_of(number: u8) -> Result<SpanKind, Corrupt> {
     Ok(match number {
         0 => SpanKind::Unspecified,
         1 => SpanKind::Internal,
@@ -285,7 +285,7 @@ fn kind_of(number: u8) -> Result<SpanKind, Corrupt> {
     })
 }
 
-fn status_of(number: u8) -> Result<StatusCode, Corrupt> {
+pub(super) fn status_of(number: u8) -> Result<StatusCode, Corrupt> {
     Ok(match number {
         0 => StatusCode::Unset,
         1 => StatusCode::Ok,

@@ -46,7 +46,7 @@ pub(super) const BYTES: u8 = 4;
 pub(super) const ARRAY: u8 = 5;
 pub(super) const MAP: u8 = 6;
 
-fn type_of(value: &AttrValue) -> u8 {
+pub(super) fn type_of(value: &AttrValue) -> u8 {
     match value {
         AttrValue::Str(_) => STR,
         AttrValue::Int(_) => INT,

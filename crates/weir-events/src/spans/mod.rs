@@ -1,21 +1,32 @@
 //! Spans on disk: a log of what arrived, the newest in memory, the rest in immutable blocks.
 
 pub(crate) mod block;
+mod build;
 mod bytes;
+mod contents;
 mod cursor;
 mod decode;
 mod encode;
+mod find;
 mod frame;
 mod head;
-mod index;
+mod held;
+mod loose;
 mod manifest;
+mod packed;
+mod repeats;
+mod rows;
+mod scan;
+mod section;
 mod store;
+mod texts;
 
 use std::sync::Arc;
 
 use weir_model::source::SpanPredicate;
 use weir_model::{AttrValue, Span};
 
+pub use contents::decode_tables;
 pub use frame::decode_frame;
 pub use store::{SpanStore, SpanStoreError, SpanStoreOptions, SpanStoreStats};
 
@@ -36,11 +47,17 @@ pub(crate) fn meets(spans: &[Arc<Span>], predicate: &SpanPredicate) -> bool {
 }
 
 fn holds(value: &AttrValue, wanted: &AttrValue) -> bool {
-    let mut is_found = value == wanted;
-    if let AttrValue::Str(wanted) = wanted {
-        index::texts(value, &mut |text| is_found |= *text == **wanted);
+    value == wanted || wanted.as_str().is_some_and(|wanted| has_text(value, wanted))
+}
+
+/// Bytes and maps count as the text that queries see, an array as each of its elements.
+fn has_text(value: &AttrValue, wanted: &str) -> bool {
+    match value {
+        AttrValue::Str(text) => **text == *wanted,
+        AttrValue::Array(items) => items.iter().any(|item| has_text(item, wanted)),
+        AttrValue::Bytes(_) | AttrValue::Map(_) => value.to_text() == wanted,
+        AttrValue::Int(_) | AttrValue::Double(_) | AttrValue::Bool(_) => false,
     }
-    is_found
 }
 
 /// Adds a part of a trace to another: ascending by start, each span (by id and kind) once.

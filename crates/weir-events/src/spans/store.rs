@@ -6,16 +6,20 @@ use std::time::Duration;
 use ahash::{AHashMap, AHashSet};
 use parking_lot::{Mutex, RwLock};
 use weir_model::sink::{Outcome, SpanSink, WriteError};
-use weir_model::source::{BoxFuture, ReadContext, ReadError, SpanCursor, SpanFragment, SpanSource, TraceData};
+use weir_model::source::{
+    BoxFuture, ReadContext, ReadError, SpanColumnCursor, SpanColumns, SpanCursor, SpanFragment, SpanSource, TraceData,
+};
 use weir_model::{Budget, Nanos, Reservation, Span, TenantId, TraceId};
 use weir_wal::{Dir, DirError, DirErrorKind, Log, LogError, LogOptions, Position, Replayed, SyncMode, TEMPORARY};
 
 use super::block::{self, Block, BlockError};
-use super::cursor::{Cursor, Indexes, Source};
+use super::build::GROUP_ROWS;
+use super::cursor::{Cursor, OpenBlocks, Source};
 use super::frame::{KIND, decode_frame, encode_frame};
 use super::head::{Head, span_bytes};
 use super::join;
 use super::manifest::Manifest;
+use super::scan::Scan;
 
 const LOG_FOLDER: &str = "spans/wal";
 const BLOCK_FOLDER: &str = "spans/blocks";
@@ -57,8 +61,10 @@ pub struct SpanStoreOptions {
     pub head_bytes: u64,
     /// They also become blocks when the oldest of them arrived this long ago.
     pub head_age: Duration,
-    /// Memory for the indexes of blocks that queries used last.
+    /// Memory for what stays open of the blocks that queries used last.
     pub index_bytes: u64,
+    /// Rows of a block whose columns are read together: fewer make look-ups of single traces cheaper and blocks larger.
+    pub group_rows: usize,
 }
 
 impl Default for SpanStoreOptions {
@@ -70,6 +76,7 @@ impl Default for SpanStoreOptions {
             head_bytes: 64 << 20,
             head_age: Duration::from_secs(3600),
             index_bytes: 64 << 20,
+            group_rows: GROUP_ROWS,
         }
     }
 }
@@ -93,7 +100,7 @@ pub struct SpanStore {
     state: Mutex<State>,
     /// Held while blocks and the manifest change.
     changing: Mutex<()>,
-    indexes: Arc<Indexes>,
+    open: Arc<OpenBlocks>,
     held: Mutex<Reservation>,
 }
 
@@ -151,7 +158,7 @@ impl SpanStore {
         let held = budget.try_reserve(0).expect("nothing fits into any budget");
         let store = Self {
             log,
-            indexes: Arc::new(Indexes::new(options.index_bytes)),
+            open: Arc::new(OpenBlocks::new(options.index_bytes)),
             options,
             state: Mutex::new(State { covered: manifest.covered, ..State::default() }),
             changing: Mutex::new(()),
@@ -306,7 +313,7 @@ impl SpanStore {
         for (tenant, head) in heads {
             // Nobody writes to it any more, so that the lock delays no one.
             let traces = head.read().traces().map(|(id, spans)| (id, spans.to_vec())).collect();
-            let bytes = block::encode(traces);
+            let bytes = block::encode(traces, self.options.group_rows);
             let number = {
                 let mut state = self.state.lock();
                 state.next_block += 1;
@@ -362,6 +369,13 @@ impl SpanStore {
         }
         self.cut(None)?;
         Ok(self.held.lock().grow(bytes)?)
+    }
+
+    /// What a block has of a trace; most have nothing, and are not opened for it.
+    fn part(&self, block: &Block, id: TraceId) -> Result<Option<Vec<Arc<Span>>>, BlockError> {
+        let Some(ordinal) = block.find(&*self.dir, id)? else { return Ok(None) };
+        let contents = self.open.get(&*self.dir, block)?;
+        Ok(block.traces(&*self.dir, &contents, &[ordinal])?.pop().map(|(_, spans)| spans))
     }
 
     fn sources(&self, tenant: &TenantId) -> Vec<Source> {
@@ -477,7 +491,7 @@ impl SpanSource for SpanStore {
             for source in self.sources(tenant) {
                 let part = match source {
                     Source::Head(head) => head.read().trace(trace_id).map(<[_]>::to_vec),
-                    Source::Block(block) => block.trace(&*self.dir, trace_id).unwrap_or_else(|error| {
+                    Source::Block(block) => self.part(&block, trace_id).unwrap_or_else(|error| {
                         tracing::error!(%error, "spans: a block cannot be read and is left out");
                         None
                     }),
@@ -495,8 +509,20 @@ impl SpanSource for SpanStore {
         context: &'a ReadContext,
     ) -> BoxFuture<'a, Result<Box<dyn SpanCursor>, ReadError>> {
         Box::pin(async move {
-            let (dir, indexes) = (self.dir.clone(), self.indexes.clone());
-            Ok(Box::new(Cursor::new(self.sources(tenant), dir, indexes, fragment, context)?) as Box<dyn SpanCursor>)
+            let (dir, open) = (self.dir.clone(), self.open.clone());
+            Ok(Box::new(Cursor::new(self.sources(tenant), dir, open, fragment, context)?) as Box<dyn SpanCursor>)
+        })
+    }
+
+    fn open_columns<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        columns: &'a SpanColumns,
+        context: &'a ReadContext,
+    ) -> BoxFuture<'a, Result<Option<Box<dyn SpanColumnCursor>>, ReadError>> {
+        Box::pin(async move {
+            let scan = Scan::new(self.sources(tenant), self.dir.clone(), self.open.clone(), columns, context);
+            Ok(Some(Box::new(scan) as Box<dyn SpanColumnCursor>))
         })
     }
 }

@@ -1,53 +1,63 @@
 //! Histograms with buckets at the powers of two.
 
-use std::collections::BTreeMap;
-
 /// Counts by the exponent of the bucket's upper bound.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Log2Histogram {
-    counts: BTreeMap<i32, u64>,
+    counts: Vec<u64>,
 }
 
 impl Log2Histogram {
     pub(super) fn add(&mut self, value: f64) {
         if !value.is_nan() {
-            *self.counts.entry(exponent(value)).or_default() += 1;
+            let exponent = exponent(value);
+            if exponent >= self.counts.len() {
+                self.counts.resize(exponent + 1, 0);
+            }
+            self.counts[exponent] += 1;
         }
     }
 
     /// The upper bound of a value's bucket.
     pub(super) fn bound(value: f64) -> f64 {
-        2_f64.powi(exponent(value))
+        2_f64.powi(exponent(value) as i32)
     }
 
     /// Upper bounds and counts, ascending.
     pub(super) fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
-        self.counts.iter().map(|(exponent, count)| (2_f64.powi(*exponent), *count))
+        self.held().map(|(exponent, count)| (2_f64.powi(exponent as i32), count))
+    }
+
+    /// Exponents with a count.
+    fn held(&self) -> impl DoubleEndedIterator<Item = (usize, u64)> {
+        self.counts.iter().copied().enumerate().filter(|(_, count)| *count > 0)
     }
 
     /// Interpolated within a bucket as if values grew exponentially in it; `None` when empty.
     pub(super) fn quantile(&self, q: f64) -> Option<f64> {
-        let total: u64 = self.counts.values().sum();
+        let total: u64 = self.counts.iter().sum();
         if total == 0 {
             return None;
         }
         let rank = q * total as f64;
         let mut below = 0_u64;
-        for (exponent, count) in &self.counts {
+        for (exponent, count) in self.held() {
             let reached = below + count;
             if reached as f64 >= rank {
-                let share = (rank - below as f64) / *count as f64;
-                return Some(2_f64.powf(f64::from(*exponent) - 1.0 + share));
+                let share = (rank - below as f64) / count as f64;
+                return Some(2_f64.powf(exponent as f64 - 1.0 + share));
             }
             below = reached;
         }
-        self.counts.keys().last().map(|exponent| 2_f64.powi(*exponent))
+        self.held().next_back().map(|(exponent, _)| 2_f64.powi(exponent as i32))
     }
 }
 
 /// Values below 1 share the lowest bucket.
-fn exponent(value: f64) -> i32 {
-    value.max(1.0).log2().ceil() as i32
+fn exponent(value: f64) -> usize {
+    let bits = value.max(1.0).to_bits();
+    // The exponent of the next power of two, as the mantissa is above that of a power or not.
+    let exponent = (bits >> 52) as usize - 1023;
+    exponent + usize::from(bits << 12 != 0)
 }
 
 #[cfg(test)]

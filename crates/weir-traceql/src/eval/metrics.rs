@@ -1,9 +1,10 @@
 //! Metrics from spans: a sample at t covers (t − step, t].
 
 use ahash::AHashMap;
-use weir_model::source::{ReadContext, SpanCursor, SpanFragment, SpanSource, TraceData};
+use weir_model::source::{ReadContext, SpanColumnCursor, SpanCursor, SpanFragment, SpanSource, TraceData};
 use weir_model::{Nanos, Reservation, TenantId, TraceId};
 
+use super::columns::{self, Counting, Plan};
 use super::compare::Comparing;
 use super::histogram::Log2Histogram;
 use super::search::Statistics;
@@ -66,8 +67,14 @@ pub struct OpenMetrics {
     query: Query,
     stage: MetricsStage,
     params: MetricsParams,
-    cursor: Box<dyn SpanCursor>,
+    input: Input,
     context: ReadContext,
+}
+
+enum Input {
+    Traces(Box<dyn SpanCursor>),
+    /// Enough where a query looks at spans one by one.
+    Columns(Plan, Box<dyn SpanColumnCursor>),
 }
 
 /// Refuses a query without a metrics stage.
@@ -86,8 +93,13 @@ pub async fn open_metrics(
         end: Nanos(params.end.0.saturating_add(1)),
         predicates: predicates(&query),
     };
-    let cursor = source.open(tenant, &fragment, context).await?;
-    Ok(OpenMetrics { query, stage, params, cursor, context: context.clone() })
+    if let Some(plan) = columns::plan(&query, &stage)
+        && let Some(cursor) = source.open_columns(tenant, &plan.columns(&params), context).await?
+    {
+        return Ok(OpenMetrics { query, stage, params, input: Input::Columns(plan, cursor), context: context.clone() });
+    }
+    let input = Input::Traces(source.open(tenant, &fragment, context).await?);
+    Ok(OpenMetrics { query, stage, params, input, context: context.clone() })
 }
 
 /// Opens and runs on the calling thread.
@@ -102,20 +114,32 @@ pub async fn metrics(
 }
 
 #[derive(Clone, Debug, Default)]
-struct Cell {
-    count: u64,
+pub(super) struct Cell {
+    pub(super) count: u64,
     sum: f64,
     min: f64,
     max: f64,
     histogram: Log2Histogram,
 }
 
-struct Accumulated {
+pub(super) struct Accumulated {
     labels: Vec<(String, LabelValue)>,
-    cells: Vec<Cell>,
-    exemplars: Vec<Exemplar>,
+    pub(super) cells: Vec<Cell>,
+    pub(super) exemplars: Vec<Exemplar>,
     last_exemplar_step: usize,
-    is_duration: bool,
+    pub(super) is_duration: bool,
+}
+
+impl Accumulated {
+    /// Whether there is room for an exemplar of a step that has none yet; it is noted as taken.
+    pub(super) fn wants_exemplar(&mut self, step: usize, most: usize) -> bool {
+        let is_new_step = self.exemplars.is_empty() || self.last_exemplar_step != step;
+        let wants = is_new_step && self.exemplars.len() < most;
+        if wants {
+            self.last_exemplar_step = step;
+        }
+        wants
+    }
 }
 
 impl OpenMetrics {
@@ -124,15 +148,30 @@ impl OpenMetrics {
         let memory = self.context.budget.try_reserve(0)?;
         let mut table = Table { index: AHashMap::new(), rows: Vec::new(), memory };
         let mut comparing = Comparing::new(self.params.steps(), self.context.budget.try_reserve(0)?);
-        while let Some(batch) = self.cursor.next()? {
-            self.context.cancel.check()?;
-            for data in &batch {
-                statistics.traces += 1;
-                statistics.spans += data.spans.len() as u64;
-                statistics.bytes += data.spans.iter().map(|s| s.size_bytes() as u64).sum::<u64>();
-                match &self.stage.comparison {
-                    Some(with) => self.compare(data, with, &mut comparing)?,
-                    None => self.take(data, &mut table)?,
+        match &mut self.input {
+            Input::Columns(plan, cursor) => {
+                let mut counting = Counting::new(plan, &self.stage, &self.params, self.params.steps());
+                while let Some(batch) = cursor.next()? {
+                    self.context.cancel.check()?;
+                    statistics.traces += batch.n_traces() as u64;
+                    statistics.spans += batch.n_rows() as u64;
+                    statistics.bytes += batch.n_rows() as u64 * plan.row_bytes();
+                    counting.add(&*batch, &mut table)?;
+                }
+            }
+            Input::Traces(cursor) => {
+                let of = OfTraces { query: &self.query, stage: &self.stage, params: &self.params };
+                while let Some(batch) = cursor.next()? {
+                    self.context.cancel.check()?;
+                    for data in &batch {
+                        statistics.traces += 1;
+                        statistics.spans += data.spans.len() as u64;
+                        statistics.bytes += data.spans.iter().map(|s| s.size_bytes() as u64).sum::<u64>();
+                        match &self.stage.comparison {
+                            Some(with) => of.compare(data, with, &mut comparing)?,
+                            None => of.take(data, &mut table)?,
+                        }
+                    }
                 }
             }
         }
@@ -141,66 +180,15 @@ impl OpenMetrics {
             series.sort_by_cached_key(|one| format!("{:?}", one.labels));
             return Ok(MetricsResult { series, statistics });
         }
-        let mut series: Vec<MetricsSeries> = table.rows.into_iter().flat_map(|row| self.series_of(row)).collect();
+        let mut rows = table.rows;
+        // A group that was found among spans of which none counted.
+        rows.retain(|row| row.cells.iter().any(|cell| cell.count > 0));
+        let mut series: Vec<MetricsSeries> = rows.into_iter().flat_map(|row| self.series_of(row)).collect();
         series.sort_by(|a, b| format!("{:?}", a.labels).cmp(&format!("{:?}", b.labels)));
         for then in &self.stage.then {
             second_stage(*then, &mut series);
         }
         Ok(MetricsResult { series, statistics })
-    }
-
-    /// The step that an instant falls into: step k holds (k·step, (k+1)·step] past the start.
-    fn step_of(&self, at: Nanos) -> Option<usize> {
-        let past = at.0.saturating_sub(self.params.start.0);
-        let step = (past - 1).div_euclid(self.params.step_nanos.max(1));
-        usize::try_from(step).ok().filter(|s| *s < self.params.steps())
-    }
-
-    fn compare(&self, data: &TraceData, with: &Comparison, comparing: &mut Comparing) -> Result<(), QueryError> {
-        let trace = Trace::new(&data.spans);
-        for set in spanset::run(&self.query.pipeline, &trace) {
-            for idx in set.spans {
-                if let Some(step) = self.step_of(trace.spans[idx].start) {
-                    comparing.add(with, &trace, idx, step)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn take(&self, data: &TraceData, table: &mut Table) -> Result<(), QueryError> {
-        let steps = self.params.steps();
-        let trace = Trace::new(&data.spans);
-        for set in spanset::run(&self.query.pipeline, &trace) {
-            for idx in set.spans {
-                let span = &trace.spans[idx];
-                let Some(step) = self.step_of(span.start) else { continue };
-                let value = match &self.stage.field {
-                    None => None,
-                    Some(field) => match field_of(&trace, idx, field) {
-                        value if value.number().is_some() => Some(value),
-                        _ => continue,
-                    },
-                };
-                let keys: Vec<Value<'_>> = self.stage.by.iter().map(|field| field_of(&trace, idx, field)).collect();
-                let row = table.row(&self.stage, &keys, steps)?;
-                row.is_duration |= value.as_ref().is_some_and(Value::is_duration);
-                let number = value.as_ref().and_then(Value::number);
-                add(&mut row.cells[step], number, &self.stage);
-                let is_new_step = row.exemplars.is_empty() || row.last_exemplar_step != step;
-                if is_new_step && row.exemplars.len() < self.params.exemplars {
-                    row.last_exemplar_step = step;
-                    let seconds = span.duration_nanos() as f64 / 1e9;
-                    let value = match (number, row.is_duration) {
-                        (Some(nanos), true) => nanos / 1e9,
-                        (Some(value), false) => value,
-                        (None, _) => seconds,
-                    };
-                    row.exemplars.push(Exemplar { at: span.start, value, trace_id: data.trace_id });
-                }
-            }
-        }
-        Ok(())
     }
 
     fn at(&self, step: usize) -> Nanos {
@@ -256,7 +244,68 @@ impl OpenMetrics {
     }
 }
 
-fn add(cell: &mut Cell, value: Option<f64>, stage: &MetricsStage) {
+/// Counts the spans of whole traces.
+struct OfTraces<'a> {
+    query: &'a Query,
+    stage: &'a MetricsStage,
+    params: &'a MetricsParams,
+}
+
+impl OfTraces<'_> {
+    /// The step that an instant falls into: step k holds (k·step, (k+1)·step] past the start.
+    fn step_of(&self, at: Nanos) -> Option<usize> {
+        let past = at.0.saturating_sub(self.params.start.0);
+        let step = (past - 1).div_euclid(self.params.step_nanos.max(1));
+        usize::try_from(step).ok().filter(|s| *s < self.params.steps())
+    }
+
+    fn compare(&self, data: &TraceData, with: &Comparison, comparing: &mut Comparing) -> Result<(), QueryError> {
+        let trace = Trace::new(&data.spans);
+        for set in spanset::run(&self.query.pipeline, &trace) {
+            for idx in set.spans {
+                if let Some(step) = self.step_of(trace.spans[idx].start) {
+                    comparing.add(with, &trace, idx, step)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&self, data: &TraceData, table: &mut Table) -> Result<(), QueryError> {
+        let steps = self.params.steps();
+        let trace = Trace::new(&data.spans);
+        for set in spanset::run(&self.query.pipeline, &trace) {
+            for idx in set.spans {
+                let span = &trace.spans[idx];
+                let Some(step) = self.step_of(span.start) else { continue };
+                let value = match &self.stage.field {
+                    None => None,
+                    Some(field) => match field_of(&trace, idx, field) {
+                        value if value.number().is_some() => Some(value),
+                        _ => continue,
+                    },
+                };
+                let keys: Vec<Value<'_>> = self.stage.by.iter().map(|field| field_of(&trace, idx, field)).collect();
+                let row = table.row(self.stage, &keys, steps)?;
+                row.is_duration |= value.as_ref().is_some_and(Value::is_duration);
+                let number = value.as_ref().and_then(Value::number);
+                add(&mut row.cells[step], number, self.stage);
+                if row.wants_exemplar(step, self.params.exemplars) {
+                    let seconds = span.duration_nanos() as f64 / 1e9;
+                    let value = match (number, row.is_duration) {
+                        (Some(nanos), true) => nanos / 1e9,
+                        (Some(value), false) => value,
+                        (None, _) => seconds,
+                    };
+                    row.exemplars.push(Exemplar { at: span.start, value, trace_id: data.trace_id });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn add(cell: &mut Cell, value: Option<f64>, stage: &MetricsStage) {
     cell.count += 1;
     let Some(value) = value else { return };
     if cell.count == 1 {
@@ -270,18 +319,29 @@ fn add(cell: &mut Cell, value: Option<f64>, stage: &MetricsStage) {
     }
 }
 
-struct Table {
+pub(super) struct Table {
     index: AHashMap<String, usize>,
-    rows: Vec<Accumulated>,
+    pub(super) rows: Vec<Accumulated>,
     memory: Reservation,
 }
 
 impl Table {
     fn row(&mut self, stage: &MetricsStage, keys: &[Value<'_>], steps: usize) -> Result<&mut Accumulated, QueryError> {
+        let place = self.place(stage, keys, steps)?;
+        Ok(&mut self.rows[place])
+    }
+
+    /// The place in `rows` of the group with these keys.
+    pub(super) fn place(
+        &mut self,
+        stage: &MetricsStage,
+        keys: &[Value<'_>],
+        steps: usize,
+    ) -> Result<usize, QueryError> {
         // The debug form tells types apart and quotes texts, so two groups never share it.
         let key = format!("{keys:?}");
         if let Some(idx) = self.index.get(&key) {
-            return Ok(&mut self.rows[*idx]);
+            return Ok(*idx);
         }
         if self.rows.len() >= SERIES_MAX {
             return Err(QueryError::Execution(format!("more than {SERIES_MAX} series; group by fewer attributes")));
@@ -309,7 +369,7 @@ impl Table {
         };
         self.index.insert(key, self.rows.len());
         self.rows.push(row);
-        Ok(self.rows.last_mut().expect("pushed just now"))
+        Ok(self.rows.len() - 1)
     }
 }
 

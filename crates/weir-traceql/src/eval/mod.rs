@@ -1,5 +1,6 @@
 //! Evaluation over one trace at a time.
 
+mod columns;
 mod compare;
 mod histogram;
 pub mod metrics;
