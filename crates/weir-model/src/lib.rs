@@ -21,6 +21,7 @@
 pub mod alert;
 pub mod budget;
 pub mod change;
+pub mod columns;
 pub mod commit;
 pub mod deletion;
 pub mod entity;

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::budget::{Budget, BudgetExceeded};
+use crate::columns::{LogScans, RowFilter};
 use crate::histogram::HistogramSample;
 use crate::labels::Labels;
 use crate::log::LogEntry;
@@ -211,6 +212,31 @@ pub trait LogSource: Send + Sync {
         fragment: &'a LogFragment,
         context: &'a ReadContext,
     ) -> BoxFuture<'a, Result<Box<dyn LogCursor>, ReadError>>;
+
+    /// As [`LogSource::open`]; rows that the filter refuses may be left out.
+    fn open_filtered<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        fragment: &'a LogFragment,
+        _filter: Arc<dyn RowFilter>,
+        context: &'a ReadContext,
+    ) -> BoxFuture<'a, Result<Box<dyn LogCursor>, ReadError>> {
+        self.open(tenant, fragment, context)
+    }
+
+    /// The fragment's rows for an aggregation, which needs no order among them: as columns where the
+    /// source has them. The direction does not count.
+    fn open_scans<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        fragment: &'a LogFragment,
+        context: &'a ReadContext,
+    ) -> BoxFuture<'a, Result<LogScans, ReadError>> {
+        Box::pin(async move {
+            let rest = self.open(tenant, fragment, context).await?;
+            Ok(LogScans { scans: Vec::new(), rest })
+        })
+    }
 
     /// Streams with an entry in [start, end).
     fn streams<'a>(

@@ -30,6 +30,9 @@ impl Bits {
             *last &= (1 << (self.n % 64)) - 1;
         }
     }
+    pub(crate) fn words(&self) -> &[u64] {
+        &self.words
+    }
     pub(crate) fn is_empty(&self) -> bool {
         self.words.iter().all(|w| *w == 0)
     }
@@ -64,6 +67,14 @@ pub(crate) enum Rows {
 impl Rows {
     pub(crate) fn of(bits: Bits) -> Self {
         if bits.is_empty() { Self::None } else { Self::Some(bits) }
+    }
+    pub(crate) fn where_true(of: &[bool]) -> Self {
+        if of.iter().all(|t| *t) {
+            return Self::All;
+        }
+        let mut bits = Bits::none(of.len());
+        of.iter().enumerate().filter(|(_, t)| **t).for_each(|(i, _)| bits.set(i));
+        Self::of(bits)
     }
     pub(crate) fn or(self, other: Self) -> Self {
         match (self, other) {

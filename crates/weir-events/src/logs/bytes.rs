@@ -9,6 +9,12 @@ pub struct Damaged {
     pub what: &'static str,
 }
 
+impl From<Damaged> for weir_model::source::ReadError {
+    fn from(damaged: Damaged) -> Self {
+        Self::Storage(damaged.to_string())
+    }
+}
+
 pub(crate) fn put_uint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);

@@ -487,6 +487,30 @@ impl Values {
         Ok(())
     }
 
+    /// Adds to each number the bytes that [`Values::push`] would append for the value.
+    pub(crate) fn add_lengths(&self, lengths: &mut [u64]) -> Result<(), Damaged> {
+        match self {
+            Self::Const(text) => lengths.iter_mut().for_each(|n| *n += text.len() as u64),
+            Self::Numbers { values, scale, pad } => {
+                let least = u64::from(*scale) + u64::from((*pad).max(1));
+                for (n, value) in lengths.iter_mut().zip(values) {
+                    let digits = value.unsigned_abs().checked_ilog10().map_or(0, |log| u64::from(log) + 1);
+                    *n += digits.max(least) + u64::from(*scale > 0) + u64::from(*value < 0);
+                }
+            }
+            Self::Hex { digits, .. } => lengths.iter_mut().for_each(|n| *n += *digits as u64),
+            Self::Dict { entries, ids } => {
+                lengths.iter_mut().zip(ids).for_each(|(n, id)| *n += entries[*id as usize].len() as u64);
+            }
+            Self::Text(texts) => {
+                for (i, n) in lengths.iter_mut().enumerate() {
+                    *n += texts.get(i)?.len() as u64;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Bytes held, for accounting.
     pub(crate) fn size_bytes(&self) -> usize {
         match self {
@@ -514,6 +538,9 @@ mod tests {
         let read = ColumnMeta::read(&mut Reader::new("head", &head), &[], data.len()).unwrap();
         assert_eq!((&read.kind, read.shape, read.min, read.max), (&meta.kind, meta.shape, meta.min, meta.max));
         let decoded = Values::decode(&read, &data, values.len(), Place::default()).unwrap();
+        let mut lengths = vec![0; values.len()];
+        decoded.add_lengths(&mut lengths).unwrap();
+        assert!(values.iter().zip(lengths).all(|(value, n)| value.len() as u64 == n), "{values:?}");
         for (i, value) in values.iter().enumerate() {
             let mut out = Vec::new();
             decoded.push(i, &mut out).unwrap();

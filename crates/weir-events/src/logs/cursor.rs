@@ -1,33 +1,64 @@
 //! Reading: stretch by stretch, the next in time first; a part is decoded when its first row is
 //! wanted and let go after its last.
 
+use std::sync::Arc;
+
 use memchr::memmem;
+use weir_model::columns::RowFilter;
 use weir_model::source::{
     Direction, LinePredicate, LogCursor, LogFragment, LogStats, ReadContext, ReadError, StreamData,
 };
 use weir_model::{Labels, LogEntry, Nanos, Reservation};
 
 use super::bits::Rows;
-use super::bytes::Damaged;
 use super::head::Frozen;
+use super::load::Loader;
 use super::plan::{Part, Plan, RunRef, Stretch};
-use super::view::View;
+use super::slot::Slot;
+use super::view::{Refine, View, is_excluded};
 
 /// Entries in the first batch of a stretch; batches double up to the most.
 const BATCH_FIRST: usize = 64;
 const BATCH_MAX: usize = 4096;
 
+/// What is wanted of the rows of the streams and the time that the plan covers.
+pub(crate) struct Query {
+    pub direction: Direction,
+    pub predicates: Vec<LinePredicate>,
+    pub filter: Option<Arc<dyn RowFilter>>,
+}
+
+impl Query {
+    pub(crate) fn new(fragment: &LogFragment, filter: Option<Arc<dyn RowFilter>>) -> Self {
+        Self { direction: fragment.direction, predicates: fragment.predicates.clone(), filter }
+    }
+}
+
 pub(crate) struct Cursor {
     plan: Plan,
-    direction: Direction,
-    predicates: Vec<LinePredicate>,
+    loader: Arc<Loader>,
+    query: Query,
     finders: Vec<(memmem::Finder<'static>, bool)>,
     /// One for each part that is a segment, while it is read.
-    views: Vec<Option<View>>,
+    views: Vec<Seen>,
     current: Option<Current>,
     batch: usize,
     memory: Reservation,
     context: ReadContext,
+}
+
+/// What the cursor knows of a part.
+enum Seen {
+    Unread,
+    /// Nothing in it is wanted, or it is damaged.
+    Nothing,
+    View(Box<View>),
+}
+
+impl Seen {
+    fn view(&self) -> Option<&View> {
+        if let Self::View(view) = self { Some(view) } else { None }
+    }
 }
 
 /// What is left of a stretch: rows of one run, next first, or entries already merged.
@@ -42,22 +73,18 @@ enum Rest {
     Entries(std::vec::IntoIter<LogEntry>),
 }
 
-fn storage(error: Damaged) -> ReadError {
-    ReadError::Storage(error.to_string())
-}
-
 impl Cursor {
-    pub(crate) fn new(plan: Plan, fragment: &LogFragment, context: &ReadContext) -> Result<Self, ReadError> {
+    pub(crate) fn new(plan: Plan, loader: Arc<Loader>, query: Query, context: &ReadContext) -> Result<Self, ReadError> {
         let finder = |p: &LinePredicate| match p {
             LinePredicate::Contains(text) => (memmem::Finder::new(text.as_bytes()).into_owned(), true),
             LinePredicate::NotContains(text) => (memmem::Finder::new(text.as_bytes()).into_owned(), false),
         };
         Ok(Self {
-            views: plan.parts.iter().map(|_| None).collect(),
+            views: plan.parts.iter().map(|_| Seen::Unread).collect(),
             plan,
-            direction: fragment.direction,
-            predicates: fragment.predicates.clone(),
-            finders: fragment.predicates.iter().map(finder).collect(),
+            loader,
+            finders: query.predicates.iter().map(finder).collect(),
+            query,
             current: None,
             batch: BATCH_FIRST,
             memory: context.budget.try_reserve(0)?,
@@ -66,7 +93,7 @@ impl Cursor {
     }
 
     fn is_beyond(&self, stretch: &Stretch, bound: Option<Nanos>) -> bool {
-        bound.is_some_and(|bound| match self.direction {
+        bound.is_some_and(|bound| match self.query.direction {
             Direction::Forward => stretch.from > bound.0,
             Direction::Backward => stretch.to < bound.0,
         })
@@ -83,19 +110,14 @@ impl Cursor {
                 };
                 Ok((first..end).filter(wants).map(|idx| idx as u32).collect())
             }
-            Part::Segment(segment) => {
-                let slot = &mut self.views[run.part];
-                if slot.is_none() {
-                    let view = View::new(segment.clone());
-                    self.memory.grow(view.size_bytes() as u64)?;
-                    *slot = Some(view);
+            Part::Segment(slot) => {
+                if let Seen::Unread = self.views[run.part] {
+                    let slot = slot.clone();
+                    self.views[run.part] = self.look(run.part, &slot)?;
                 }
-                let Some(view) = slot else { return Ok(Vec::new()) };
-                let matched = view.matched(&self.predicates).map_err(storage)?;
-                if *matched == Rows::None {
-                    return Ok(Vec::new());
-                }
-                let times = &view.times().map_err(storage)?[first..end];
+                let Seen::View(view) = &self.views[run.part] else { return Ok(Vec::new()) };
+                let matched = view.matched(&self.query.predicates, None)?;
+                let times = &view.times()?[first..end];
                 let from = first + times.partition_point(|t| *t < stretch.from);
                 let to = first + times.partition_point(|t| *t <= stretch.to);
                 Ok(match matched {
@@ -107,6 +129,28 @@ impl Cursor {
         }
     }
 
+    /// Reads the segment, if its filter does not make that needless, and finds its rows.
+    fn look(&mut self, part: usize, slot: &Slot) -> Result<Seen, ReadError> {
+        let Query { predicates, filter, .. } = &self.query;
+        if !predicates.is_empty() {
+            let Some(filter) = self.loader.filter(slot)? else { return Ok(Seen::Nothing) };
+            if is_excluded(&slot.head, &filter, predicates)? {
+                return Ok(Seen::Nothing);
+            }
+        }
+        let Some(segment) = self.loader.segment(slot)? else { return Ok(Seen::Nothing) };
+        let view = View::new(segment);
+        let refine = filter.as_ref().map(|filter| {
+            let streams = self.plan.streams_of[part].iter().map(|s| &self.plan.streams[*s]).collect();
+            Refine { filter: &**filter, streams }
+        });
+        if *view.matched(predicates, refine.as_ref())? == Rows::None {
+            return Ok(Seen::Nothing);
+        }
+        self.memory.grow(view.size_bytes() as u64)?;
+        Ok(Seen::View(Box::new(view)))
+    }
+
     fn wants(&self, frozen: &Frozen, idx: usize) -> bool {
         let line = frozen.line(idx).as_bytes();
         self.finders.iter().all(|(finder, wanted)| finder.find(line).is_some() == *wanted)
@@ -115,10 +159,8 @@ impl Cursor {
     fn entry(&mut self, part: usize, row: usize) -> Result<LogEntry, ReadError> {
         match (&self.plan.parts[part], &mut self.views[part]) {
             (Part::Frozen(_, frozen), _) => Ok(frozen.entry(row)),
-            (Part::Segment(_), Some(view)) => view.entry(row).map_err(storage),
-            (Part::Segment(_), None) => {
-                Err(ReadError::Storage("a log segment was let go while it was read".to_owned()))
-            }
+            (Part::Segment(_), Seen::View(view)) => Ok(view.entry(row)?),
+            (Part::Segment(_), _) => Err(ReadError::Storage("a log segment was let go while it was read".to_owned())),
         }
     }
 
@@ -126,7 +168,7 @@ impl Cursor {
         let parts = stretch.runs.iter().map(|r| r.part).collect();
         let rest = if let [run] = stretch.runs.as_slice() {
             let mut rows = self.rows(&stretch, run)?;
-            if self.direction == Direction::Backward {
+            if self.query.direction == Direction::Backward {
                 rows.reverse();
             }
             Rest::Rows { part: run.part, rows, next: 0 }
@@ -154,7 +196,7 @@ impl Cursor {
                 kept.push(entry);
             }
         }
-        if self.direction == Direction::Backward {
+        if self.query.direction == Direction::Backward {
             kept.reverse();
         }
         Ok(kept)
@@ -213,8 +255,9 @@ impl Cursor {
 
     fn let_go(&mut self, part: usize) {
         self.plan.uses[part] -= 1;
-        if self.plan.uses[part] == 0 && self.views[part].take().is_some() {
-            let held: usize = self.views.iter().flatten().map(View::size_bytes).sum();
+        if self.plan.uses[part] == 0 && matches!(std::mem::replace(&mut self.views[part], Seen::Nothing), Seen::View(_))
+        {
+            let held: usize = self.views.iter().filter_map(Seen::view).map(View::size_bytes).sum();
             self.memory.shrink(self.memory.bytes().saturating_sub(held as u64));
         }
     }

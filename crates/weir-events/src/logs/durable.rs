@@ -332,7 +332,7 @@ impl Tenant {
             group.write().slots.retain(|slot| {
                 let stays = slot.saved().is_none_or(|saved| saved.file != number);
                 if !stays {
-                    freed += slot.head_bytes() + slot.evict();
+                    freed += slot.head_bytes() + slot.evict() + slot.evict_filter();
                 }
                 stays
             });

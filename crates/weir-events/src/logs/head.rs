@@ -259,13 +259,13 @@ mod tests {
         let written = frozen.to_segment(7).unwrap().bytes;
         let segment = Arc::new(Segment::open(7, written).unwrap());
         let n = segment.head.n_rows as usize;
-        let mut view = View::new(segment.clone());
+        let view = View::new(segment.clone());
         let want: Vec<LogEntry> = (0..n).map(|i| frozen.entry(i)).collect();
         let got: Vec<LogEntry> = (0..n).map(|i| view.entry(i).unwrap()).collect();
         assert_eq!(got, want);
         for needle in needles {
             let view = View::new(segment.clone());
-            let rows = view.matched(&[LinePredicate::Contains(needle.clone())]).unwrap().clone();
+            let rows = view.matched(&[LinePredicate::Contains(needle.clone())], None).unwrap().clone();
             let got: Vec<usize> = match rows {
                 Rows::None => Vec::new(),
                 Rows::All => (0..n).collect(),

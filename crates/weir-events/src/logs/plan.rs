@@ -9,12 +9,12 @@ use weir_model::source::Direction;
 use weir_model::{Labels, Matcher, Nanos};
 
 use super::head::Frozen;
-use super::segment::Segment;
+use super::slot::Slot;
 
 /// Something that holds rows. Of equal times, the rows of the part with the lower id came first.
 #[derive(Clone)]
 pub(crate) enum Part {
-    Segment(Arc<Segment>),
+    Segment(Arc<Slot>),
     Frozen(u64, Arc<Frozen>),
 }
 
@@ -31,14 +31,14 @@ pub(crate) struct RunOf {
 impl Part {
     fn id(&self) -> u64 {
         match self {
-            Self::Segment(segment) => segment.id,
+            Self::Segment(slot) => slot.id,
             Self::Frozen(id, _) => *id,
         }
     }
 
     fn runs(&self) -> Box<dyn Iterator<Item = RunOf> + '_> {
         match self {
-            Self::Segment(segment) => Box::new(segment.head.runs.iter().map(|r| RunOf {
+            Self::Segment(slot) => Box::new(slot.head.runs.iter().map(|r| RunOf {
                 labels: r.labels.clone(),
                 first: r.first as usize,
                 n: r.n as usize,
@@ -83,6 +83,8 @@ pub(crate) struct Stretch {
 pub(crate) struct Plan {
     pub parts: Vec<Part>,
     pub streams: Vec<Labels>,
+    /// For each part the streams that have rows in it.
+    pub streams_of: Vec<Vec<usize>>,
     /// The next one last.
     pub stretches: Vec<Stretch>,
     /// How many stretches still need each part.
@@ -120,6 +122,10 @@ impl Plan {
                 });
             }
         }
+        let mut streams_of = vec![Vec::new(); parts.len()];
+        for (stream, runs) in runs.iter().enumerate() {
+            runs.iter().for_each(|run| streams_of[run.part].push(stream));
+        }
         let mut stretches = Vec::new();
         for (stream, runs) in runs.iter().enumerate() {
             cut(stream, runs, &mut stretches);
@@ -135,7 +141,7 @@ impl Plan {
         }
         let mut uses = vec![0; parts.len()];
         stretches.iter().flat_map(|s| &s.runs).for_each(|r| uses[r.part] += 1);
-        Self { parts, streams, stretches, uses }
+        Self { parts, streams, streams_of, stretches, uses }
     }
 }
 

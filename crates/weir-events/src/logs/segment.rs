@@ -16,6 +16,8 @@ pub(crate) const ROWS_MAX: usize = 1 << 22;
 pub(crate) const MAGIC: &[u8; 8] = b"WEIRLOG1";
 /// Magic, three lengths, three checksums, the checksum of all these.
 pub(crate) const HEADER_BYTES: usize = 8 + 3 * 4 + 3 * 4 + 4;
+/// Where the header holds the filter's checksum.
+pub(crate) const FILTER_SUM_AT: usize = 28;
 const HEAD_PLAIN_MAX: usize = 1 << 28;
 
 /// The rows of one stream.
@@ -170,7 +172,7 @@ fn read_template(reader: &mut Reader<'_>, data_len: usize) -> Result<Template, D
 }
 
 /// Compares a part with its checksum in the header.
-fn check(part: &'static str, header: &[u8], at: usize, bytes: &[u8]) -> Result<(), Damaged> {
+pub(crate) fn check(part: &'static str, header: &[u8], at: usize, bytes: &[u8]) -> Result<(), Damaged> {
     let is_right = header.get(at..at + 4) == Some(&crc32c::crc32c(bytes).to_le_bytes());
     if is_right { Ok(()) } else { Err(Damaged { part, at: 0, what: "wrong checksum" }) }
 }
@@ -231,7 +233,7 @@ impl Segment {
         let bytes = bytes.slice(..end);
         let (data, filter) = (bytes.slice(data_at..filter_at), bytes.slice(filter_at..));
         check("data", &bytes, 24, &data)?;
-        check("filter", &bytes, 28, &filter)?;
+        check("filter", &bytes, FILTER_SUM_AT, &filter)?;
         let head = Arc::new(Head::open(&bytes, &bytes[HEADER_BYTES..data_at], data_len)?);
         Ok(Self { id, head, data, filter, bytes })
     }

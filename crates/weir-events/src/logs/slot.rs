@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use weir_model::Nanos;
 use weir_wal::{Dir, DirError, DirFile};
 
 use super::bytes::Damaged;
 use super::manifest::FileMeta;
-use super::segment::{HEADER_BYTES, Head, Segment, lengths};
+use super::segment::{FILTER_SUM_AT, HEADER_BYTES, Head, Segment, check, lengths};
 
 /// What a head costs beside its bytes: parsed labels, templates, columns.
 const HEAD_BYTES: u64 = 16 << 10;
@@ -32,6 +33,8 @@ pub(crate) struct Saved {
 #[derive(Default)]
 struct State {
     loaded: Option<Arc<Segment>>,
+    /// Its filter alone: read before the rest, which it often spares.
+    filter: Option<Bytes>,
     saved: Option<Saved>,
     /// Read and found damaged: reported once, left out from then on.
     is_damaged: bool,
@@ -42,13 +45,23 @@ pub(crate) struct Slot {
     pub head: Arc<Head>,
     /// Of the whole segment.
     pub bytes: u64,
+    /// Of its end.
+    filter_bytes: usize,
+    header: Box<[u8]>,
     state: Mutex<State>,
 }
 
 impl Slot {
     pub(crate) fn new(segment: Arc<Segment>) -> Self {
         let state = State { loaded: Some(segment.clone()), ..State::default() };
-        Self { id: segment.id, head: segment.head.clone(), bytes: segment.bytes.len() as u64, state: Mutex::new(state) }
+        Self {
+            id: segment.id,
+            head: segment.head.clone(),
+            bytes: segment.bytes.len() as u64,
+            filter_bytes: segment.filter.len(),
+            header: segment.bytes[..HEADER_BYTES].into(),
+            state: Mutex::new(state),
+        }
     }
 
     pub(crate) fn head_bytes(&self) -> u64 {
@@ -79,6 +92,13 @@ impl Slot {
         let mut state = self.state.lock();
         if state.saved.is_some() && state.loaded.take().is_some() { self.bytes } else { 0 }
     }
+    /// Bytes freed.
+    pub(crate) fn evict_filter(&self) -> u64 {
+        if self.state.lock().filter.take().is_some() { self.filter_bytes as u64 } else { 0 }
+    }
+    pub(crate) fn has_filter(&self) -> bool {
+        self.state.lock().filter.is_some()
+    }
 
     /// Its bytes from memory or disk. `keep` decides whether bytes that were read stay.
     pub(crate) fn load(
@@ -93,21 +113,48 @@ impl Slot {
             }
             state.saved.clone()
         };
-        let lost = |path: &str, offset, damaged| LoadError::Damaged { path: path.to_owned(), offset, damaged };
-        let (Some(saved), Some(dir)) = (saved, dir) else {
-            return Err(lost("memory", 0, Damaged { part: "segment", at: 0, what: "neither in memory nor on disk" }));
-        };
+        let (saved, dir) = on_disk(saved, dir)?;
         let bytes = dir.open(&saved.path)?.read_exact_at(saved.offset, self.bytes as usize)?;
-        let segment = Segment::open(self.id, bytes).map_err(|damaged| {
-            self.state.lock().is_damaged = true;
-            lost(&saved.path, saved.offset, damaged)
-        })?;
+        let segment = Segment::open(self.id, bytes).map_err(|damaged| self.lost(&saved, damaged))?;
         let segment = Arc::new(segment);
-        if keep(self.bytes) {
-            self.state.lock().loaded = Some(segment.clone());
+        let mut state = self.state.lock();
+        if state.loaded.is_none() && keep(self.bytes) {
+            state.loaded = Some(segment.clone());
         }
         Ok(segment)
     }
+
+    fn lost(&self, saved: &Saved, damaged: Damaged) -> LoadError {
+        self.state.lock().is_damaged = true;
+        LoadError::Damaged { path: saved.path.to_string(), offset: saved.offset, damaged }
+    }
+
+    /// Its filter from memory or disk, without the rest.
+    pub(crate) fn filter(&self, dir: Option<&dyn Dir>, keep: impl FnOnce(u64) -> bool) -> Result<Bytes, LoadError> {
+        let saved = {
+            let state = self.state.lock();
+            if let Some(filter) = state.loaded.as_ref().map(|s| &s.filter).or(state.filter.as_ref()) {
+                return Ok(filter.clone());
+            }
+            state.saved.clone()
+        };
+        let (saved, dir) = on_disk(saved, dir)?;
+        let at = saved.offset + self.bytes - self.filter_bytes as u64;
+        let bytes = dir.open(&saved.path)?.read_exact_at(at, self.filter_bytes)?;
+        check("filter", &self.header, FILTER_SUM_AT, &bytes).map_err(|damaged| self.lost(&saved, damaged))?;
+        let mut state = self.state.lock();
+        if state.filter.is_none() && keep(self.filter_bytes as u64) {
+            state.filter = Some(bytes.clone());
+        }
+        Ok(bytes)
+    }
+}
+
+fn on_disk(saved: Option<Saved>, dir: Option<&dyn Dir>) -> Result<(Saved, &dyn Dir), LoadError> {
+    saved.zip(dir).ok_or_else(|| {
+        let damaged = Damaged { part: "segment", at: 0, what: "neither in memory nor on disk" };
+        LoadError::Damaged { path: "memory".to_owned(), offset: 0, damaged }
+    })
 }
 
 /// The segments of a file, their heads read and checked. What is damaged is reported and left out.
@@ -149,7 +196,7 @@ fn slot_at(
         let head = Arc::new(Head::open(&header, &head, data_len).map_err(damaged)?);
         let saved = Saved { file: number, path: path.clone(), offset };
         let state = State { saved: Some(saved), ..State::default() };
-        Ok(Slot { id, head, bytes, state: Mutex::new(state) })
+        Ok(Slot { id, head, bytes, filter_bytes: filter_len, header: header[..].into(), state: Mutex::new(state) })
     };
     Ok((read(), bytes))
 }

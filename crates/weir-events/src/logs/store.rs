@@ -5,16 +5,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use ahash::AHashMap;
 use parking_lot::{Mutex, RwLock};
+use weir_model::columns::{LogScans, RowFilter};
 use weir_model::matcher::all_match;
 use weir_model::sink::{LogSink, Outcome, StreamBatch, WriteError};
 use weir_model::source::{BoxFuture, Direction, LogCursor, LogFragment, LogSource, LogStats, ReadContext, ReadError};
 use weir_model::{Budget, Labels, LogEntry, Matcher, Nanos, TenantId};
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Query};
 use super::durable::{Durable, write_error};
 use super::head::{Frozen, Open};
+use super::load::Loader;
 use super::memory::Held;
 use super::plan::{Part, Plan};
+use super::scan;
 use super::slot::Slot;
 
 /// Rows of a group's head before it becomes a segment.
@@ -68,7 +71,7 @@ impl Tenant {
 /// dropped when it is used up), or on disk too ([`LogStore::open`]), where memory is a cache.
 pub struct LogStore {
     tenants: RwLock<AHashMap<TenantId, Arc<Tenant>>>,
-    held: Mutex<Held>,
+    loader: Arc<Loader>,
     pub(crate) next_id: AtomicU64,
     heads_bytes_max: u64,
     pub(crate) limit_bytes: u64,
@@ -83,9 +86,10 @@ impl LogStore {
 
     pub(crate) fn with(budget: &Budget, durable: Option<Durable>, next_id: u64) -> Self {
         let heads_bytes_max = HEADS_BYTES.min(budget.limit_bytes() / 4);
-        let (held, next_id) = (Mutex::new(Held::new(budget)), AtomicU64::new(next_id));
-        let limit_bytes = budget.limit_bytes();
-        Self { tenants: RwLock::default(), held, next_id, heads_bytes_max, limit_bytes, durable }
+        let dir = durable.as_ref().map(|d| d.dir.clone());
+        let loader = Arc::new(Loader { held: Mutex::new(Held::new(budget)), dir });
+        let (next_id, limit_bytes) = (AtomicU64::new(next_id), budget.limit_bytes());
+        Self { tenants: RwLock::default(), loader, next_id, heads_bytes_max, limit_bytes, durable }
     }
 
     pub(crate) fn tenant_or_new(&self, tenant: &TenantId) -> Arc<Tenant> {
@@ -107,7 +111,7 @@ impl LogStore {
     /// Takes memory for rows that will come; makes room when there is none.
     fn reserve(&self, bytes: u64) -> Result<(), WriteError> {
         loop {
-            let Err(full) = self.held.lock().grow(bytes) else { return Ok(()) };
+            let Err(full) = self.loader.held.lock().grow(bytes) else { return Ok(()) };
             if !self.make_room() && !self.freeze_largest() {
                 return Err(full.into());
             }
@@ -117,8 +121,12 @@ impl LogStore {
     /// Lets the oldest segment's bytes go: from memory when the disk has them, else for good.
     fn make_room(&self) -> bool {
         if self.durable.is_some() {
-            let evictable = self.all_slots().into_iter().filter(|s| s.can_be_evicted());
-            let freed = evictable.min_by_key(|s| (s.max(), s.id)).map_or(0, |slot| slot.evict());
+            let slots = self.all_slots();
+            let oldest = |wanted: fn(&Slot) -> bool| slots.iter().filter(|s| wanted(s)).min_by_key(|s| (s.max(), s.id));
+            let freed = match oldest(Slot::can_be_evicted) {
+                Some(slot) => slot.evict(),
+                None => oldest(Slot::has_filter).map_or(0, |slot| slot.evict_filter()),
+            };
             self.release(freed);
             return freed > 0;
         }
@@ -134,16 +142,16 @@ impl LogStore {
     }
 
     pub(crate) fn release(&self, bytes: u64) {
-        self.held.lock().shrink(bytes);
+        self.loader.held.lock().shrink(bytes);
     }
 
     pub(crate) fn account_head(&self, slot: &Slot) {
-        self.held.lock().grow_or_owe(slot.head_bytes());
+        self.loader.held.lock().grow_or_owe(slot.head_bytes());
     }
 
     /// Replaces what was asked beforehand by what was taken.
     fn settle(&self, asked: u64, taken: u64) {
-        let mut held = self.held.lock();
+        let mut held = self.loader.held.lock();
         held.shrink(asked.saturating_sub(taken));
         held.grow_or_owe(taken.saturating_sub(asked));
     }
@@ -216,7 +224,7 @@ impl LogStore {
         let (_, _, head_bytes) = group.freezing.remove(at);
         group.slots.push(slot.clone());
         drop(group);
-        let mut held = self.held.lock();
+        let mut held = self.loader.held.lock();
         held.shrink(head_bytes);
         held.grow_or_owe(slot.bytes + slot.head_bytes());
     }
@@ -267,16 +275,22 @@ impl LogStore {
         self.freeze_full(&tenant, &full);
     }
 
-    fn parts(&self, tenant: &TenantId, matchers: &[Matcher], start: Nanos, end: Nanos) -> Result<Vec<Part>, ReadError> {
-        let Some(tenant) = self.tenants.read().get(tenant).cloned() else { return Ok(Vec::new()) };
-        let (mut parts, mut slots) = (Vec::new(), Vec::new());
-        for group in &tenant.groups {
+    fn plan(
+        &self,
+        tenant: &TenantId,
+        matchers: &[Matcher],
+        (start, end): (Nanos, Nanos),
+        direction: Direction,
+    ) -> Plan {
+        let mut parts = Vec::new();
+        let tenant = self.tenants.read().get(tenant).cloned();
+        for group in tenant.iter().flat_map(|t| &t.groups) {
             let group = group.read();
             let in_range = |s: &&Arc<Slot>| {
                 let is_wanted = || s.head.runs.iter().any(|run| all_match(matchers, &run.labels));
-                s.head.min < end && start <= s.head.max && is_wanted()
+                s.head.min < end && start <= s.head.max && !s.is_damaged() && is_wanted()
             };
-            slots.extend(group.slots.iter().filter(in_range).cloned());
+            parts.extend(group.slots.iter().filter(in_range).cloned().map(Part::Segment));
             parts.extend(group.freezing.iter().map(|(id, frozen, _)| Part::Frozen(*id, frozen.clone())));
             if group.open.streams().iter().any(|labels| all_match(matchers, labels)) {
                 let frozen = group.open.freeze(|labels| all_match(matchers, labels), start, end);
@@ -285,19 +299,19 @@ impl LogStore {
                 }
             }
         }
-        let dir = self.durable.as_ref().map(|d| &*d.dir);
-        for slot in slots {
-            if slot.is_damaged() {
-                continue;
-            }
-            match slot.load(dir, |bytes| self.held.lock().grow(bytes).is_ok()) {
-                Ok(segment) => parts.push(Part::Segment(segment)),
-                // A damaged segment costs itself; a disk that fails costs the query.
-                Err(error) if slot.is_damaged() => tracing::error!(%error, "a log segment is damaged and left out"),
-                Err(error) => return Err(ReadError::Storage(error.to_string())),
-            }
-        }
-        Ok(parts)
+        Plan::new(parts, matchers, start, end, direction)
+    }
+
+    fn cursor(
+        &self,
+        tenant: &TenantId,
+        fragment: &LogFragment,
+        filter: Option<Arc<dyn RowFilter>>,
+        context: &ReadContext,
+    ) -> Result<Cursor, ReadError> {
+        let span = (fragment.start, fragment.end);
+        let plan = self.plan(tenant, &fragment.matchers, span, fragment.direction);
+        Cursor::new(plan, self.loader.clone(), Query::new(fragment, filter), context)
     }
 }
 
@@ -336,10 +350,31 @@ impl LogSource for LogStore {
         fragment: &'a LogFragment,
         context: &'a ReadContext,
     ) -> BoxFuture<'a, Result<Box<dyn LogCursor>, ReadError>> {
+        Box::pin(async move { Ok(Box::new(self.cursor(tenant, fragment, None, context)?) as Box<dyn LogCursor>) })
+    }
+
+    fn open_filtered<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        fragment: &'a LogFragment,
+        filter: Arc<dyn RowFilter>,
+        context: &'a ReadContext,
+    ) -> BoxFuture<'a, Result<Box<dyn LogCursor>, ReadError>> {
+        Box::pin(
+            async move { Ok(Box::new(self.cursor(tenant, fragment, Some(filter), context)?) as Box<dyn LogCursor>) },
+        )
+    }
+
+    fn open_scans<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        fragment: &'a LogFragment,
+        context: &'a ReadContext,
+    ) -> BoxFuture<'a, Result<LogScans, ReadError>> {
         Box::pin(async move {
-            let parts = self.parts(tenant, &fragment.matchers, fragment.start, fragment.end)?;
-            let plan = Plan::new(parts, &fragment.matchers, fragment.start, fragment.end, fragment.direction);
-            Ok(Box::new(Cursor::new(plan, fragment, context)?) as Box<dyn LogCursor>)
+            let span = (fragment.start, fragment.end);
+            let plan = self.plan(tenant, &fragment.matchers, span, Direction::Forward);
+            scan::scans(plan, &self.loader, fragment, context)
         })
     }
 
@@ -351,11 +386,9 @@ impl LogSource for LogStore {
         end: Nanos,
     ) -> BoxFuture<'a, Result<Vec<(Labels, LogStats)>, ReadError>> {
         Box::pin(async move {
-            let parts = self.parts(tenant, matchers, start, end)?;
-            let plan = Plan::new(parts, matchers, start, end, Direction::Forward);
             let matchers = matchers.to_vec();
             let all = LogFragment { matchers, start, end, direction: Direction::Forward, predicates: Vec::new() };
-            Cursor::new(plan, &all, &ReadContext::unlimited())?.stats()
+            self.cursor(tenant, &all, None, &ReadContext::unlimited())?.stats()
         })
     }
 }

@@ -1,10 +1,11 @@
 //! A segment while a query reads it: parts are decoded when first asked for.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
-use weir_model::source::LinePredicate;
-use weir_model::{LogEntry, Nanos};
+use weir_model::columns::{ColumnValues, EXACT_TEXT_BYTES_MAX, LogColumns, LogTemplate, RowFilter};
+use weir_model::source::{LinePredicate, ReadError};
+use weir_model::{Labels, LogEntry, Nanos};
 
 use super::bits::{Bits, Rows};
 use super::bloom::Filter;
@@ -13,20 +14,26 @@ use super::column::{ColumnMeta, Kind, Values};
 use super::find;
 use super::ints::{self, Place};
 use super::needle::{Need, Part, Places, places};
-use super::segment::{Segment, Template};
+use super::segment::{Head, Segment, Template};
 
-/// Longer needles are not taken apart; the rows come back and are looked at line by line.
-const NEEDLE_MAX: usize = 512;
+/// What a reader knows of the rows of a segment beside the predicates.
+pub(crate) struct Refine<'a> {
+    pub filter: &'a dyn RowFilter,
+    /// Of all runs that are read.
+    pub streams: Vec<&'a Labels>,
+}
 
 pub(crate) struct View {
     pub segment: Arc<Segment>,
     times: OnceCell<Vec<i64>>,
     template_ids: OnceCell<Vec<u32>>,
-    /// For each template its rows; for each row its place among them.
-    rows_of: OnceCell<(Vec<Vec<u32>>, Vec<u32>)>,
+    /// For each template its rows.
+    rows_of: OnceCell<Vec<Vec<u32>>>,
+    /// For each row its place among those of its template.
+    ranks: OnceCell<Vec<u32>>,
     columns: Vec<Vec<OnceCell<Values>>>,
     matched: OnceCell<Rows>,
-    scratch: Vec<u8>,
+    scratch: Cell<Vec<u8>>,
 }
 
 fn init<T>(cell: &OnceCell<T>, make: impl FnOnce() -> Result<T, Damaged>) -> Result<&T, Damaged> {
@@ -50,9 +57,10 @@ impl View {
             times: OnceCell::new(),
             template_ids: OnceCell::new(),
             rows_of: OnceCell::new(),
+            ranks: OnceCell::new(),
             columns,
             matched: OnceCell::new(),
-            scratch: Vec::new(),
+            scratch: Cell::default(),
         }
     }
 
@@ -81,22 +89,29 @@ impl View {
         ids.map(Vec::as_slice)
     }
 
-    fn rows_of(&self) -> Result<&(Vec<Vec<u32>>, Vec<u32>), Damaged> {
-        init(&self.rows_of, || {
+    fn rows_of(&self) -> Result<&[Vec<u32>], Damaged> {
+        let rows_of = init(&self.rows_of, || {
             let templates = &self.segment.head.templates;
             let mut rows: Vec<Vec<u32>> = templates.iter().map(|t| Vec::with_capacity(t.n_rows as usize)).collect();
             let ids = self.template_ids()?;
-            let mut ranks = Vec::with_capacity(ids.len());
-            for (row, id) in ids.iter().enumerate() {
-                let rows = &mut rows[*id as usize];
-                ranks.push(rows.len() as u32);
-                rows.push(row as u32);
-            }
+            ids.iter().enumerate().for_each(|(row, id)| rows[*id as usize].push(row as u32));
             if rows.iter().zip(templates).any(|(rows, t)| rows.len() != t.n_rows as usize) {
                 return Err(damaged("a template with another number of rows"));
             }
-            Ok((rows, ranks))
-        })
+            Ok(rows)
+        });
+        rows_of.map(Vec::as_slice)
+    }
+
+    fn ranks(&self) -> Result<&[u32], Damaged> {
+        let ranks = init(&self.ranks, || {
+            let mut ranks = vec![0; self.n_rows()];
+            for rows in self.rows_of()? {
+                rows.iter().enumerate().for_each(|(rank, row)| ranks[*row as usize] = rank as u32);
+            }
+            Ok(ranks)
+        });
+        ranks.map(Vec::as_slice)
     }
 
     /// The values of a column, its own or those it repeats.
@@ -114,7 +129,7 @@ impl View {
                 _ => Err(damaged("a column mapped from another dictionary")),
             },
             Kind::Number { .. } if !ints::needs_no_place(self.segment.slice((meta.at, meta.len))) => {
-                let rows = &self.rows_of()?.0[template];
+                let rows = &self.rows_of()?[template];
                 let all = self.times()?;
                 let times: Vec<i64> = rows.iter().map(|row| all[*row as usize]).collect();
                 Values::decode(meta, &self.segment.data, n, Place { rows, times: &times })
@@ -124,16 +139,16 @@ impl View {
     }
 
     /// The row's entry, byte for byte as it came.
-    pub(crate) fn entry(&mut self, row: usize) -> Result<LogEntry, Damaged> {
-        let mut line = std::mem::take(&mut self.scratch);
+    pub(crate) fn entry(&self, row: usize) -> Result<LogEntry, Damaged> {
+        let mut line = self.scratch.take();
         let entry = self.entry_with(row, &mut line);
-        self.scratch = line;
+        self.scratch.set(line);
         entry
     }
 
     fn entry_with(&self, row: usize, buffer: &mut Vec<u8>) -> Result<LogEntry, Damaged> {
         let t = self.template_ids()?[row] as usize;
-        let rank = self.rows_of()?.1[row] as usize;
+        let rank = self.ranks()?[row] as usize;
         let template = &self.segment.head.templates[t];
         buffer.clear();
         for (c, literal) in template.literals.iter().enumerate() {
@@ -153,34 +168,54 @@ impl View {
         Ok(LogEntry { at: Nanos(self.times()?[row]), line, metadata })
     }
 
-    /// Rows that meet the predicates; rows of which that is not known are among them.
-    pub(crate) fn matched(&self, predicates: &[LinePredicate]) -> Result<&Rows, Damaged> {
-        init(&self.matched, || self.match_all(predicates))
+    /// Rows that meet the predicates, and may be wanted as far as `refine` knows; rows of which that is
+    /// not known are among them. The first call decides.
+    pub(crate) fn matched(
+        &self,
+        predicates: &[LinePredicate],
+        refine: Option<&Refine<'_>>,
+    ) -> Result<&Rows, ReadError> {
+        if let Some(rows) = self.matched.get() {
+            return Ok(rows);
+        }
+        let rows = self.match_all(predicates, refine)?;
+        Ok(self.matched.get_or_init(|| rows))
     }
 
-    fn match_all(&self, predicates: &[LinePredicate]) -> Result<Rows, Damaged> {
+    fn match_all(&self, predicates: &[LinePredicate], refine: Option<&Refine<'_>>) -> Result<Rows, ReadError> {
         let filter = Filter::read(&self.segment.filter)?;
         let templates = &self.segment.head.templates;
         let mut of_templates = Vec::with_capacity(templates.len());
         for t in 0..templates.len() {
-            let mut rows = Rows::All;
-            for predicate in predicates {
-                if rows == Rows::None {
-                    break;
-                }
-                rows = match predicate {
-                    LinePredicate::Contains(text) if text.len() <= NEEDLE_MAX => {
-                        rows.and(self.holding(t, text.as_bytes(), &filter)?)
-                    }
-                    LinePredicate::NotContains(text) if text.len() <= NEEDLE_MAX => {
-                        rows.and_not(self.holding(t, text.as_bytes(), &filter)?)
-                    }
-                    _ => rows,
-                };
+            let mut rows = self.match_template(t, predicates, &filter)?;
+            if rows != Rows::None
+                && let Some(Refine { filter, streams }) = refine
+                && let Some(may) = filter.may_pass(self, t, streams)?
+            {
+                rows = rows.and(Rows::where_true(&may));
             }
             of_templates.push(rows);
         }
-        self.of_segment(of_templates)
+        Ok(self.of_segment(of_templates)?)
+    }
+
+    fn match_template(&self, t: usize, predicates: &[LinePredicate], filter: &Filter<'_>) -> Result<Rows, Damaged> {
+        let mut rows = Rows::All;
+        for predicate in predicates {
+            if rows == Rows::None {
+                break;
+            }
+            rows = match predicate {
+                LinePredicate::Contains(text) if text.len() <= EXACT_TEXT_BYTES_MAX => {
+                    rows.and(self.holding(t, text.as_bytes(), filter)?)
+                }
+                LinePredicate::NotContains(text) if text.len() <= EXACT_TEXT_BYTES_MAX => {
+                    rows.and_not(self.holding(t, text.as_bytes(), filter)?)
+                }
+                _ => rows,
+            };
+        }
+        Ok(rows)
     }
 
     fn of_segment(&self, of_templates: Vec<Rows>) -> Result<Rows, Damaged> {
@@ -191,7 +226,7 @@ impl View {
             return Ok(Rows::All);
         }
         let mut bits = Bits::none(self.n_rows());
-        let rows_of = &self.rows_of()?.0;
+        let rows_of = self.rows_of()?;
         for (rows, of_template) in rows_of.iter().zip(&of_templates) {
             match of_template {
                 Rows::None => {}
@@ -237,8 +272,58 @@ impl View {
 
     pub(crate) fn size_bytes(&self) -> usize {
         let columns = self.columns.iter().flatten().filter_map(OnceCell::get);
-        self.n_rows() * 16 + columns.map(Values::size_bytes).sum::<usize>()
+        self.n_rows() * 20 + columns.map(Values::size_bytes).sum::<usize>()
     }
+}
+
+impl LogColumns for View {
+    fn n_templates(&self) -> usize {
+        self.segment.head.templates.len()
+    }
+    fn template(&self, template: usize) -> LogTemplate<'_> {
+        let t = &self.segment.head.templates[template];
+        LogTemplate { literals: &t.literals, is_json: t.is_json, names: &t.names, n_rows: t.n_rows as usize }
+    }
+    fn rows(&self, template: usize) -> Result<&[u32], ReadError> {
+        Ok(&self.rows_of()?[template])
+    }
+    fn times(&self) -> Result<&[i64], ReadError> {
+        Ok(Self::times(self)?)
+    }
+    fn may_hold(&self, template: usize, column: usize, byte: u8) -> bool {
+        self.segment.head.templates[template].columns[column].shape.allows(&[byte])
+    }
+    fn range(&self, template: usize, column: usize) -> Option<(i64, i64)> {
+        let column = &self.segment.head.templates[template].columns[column];
+        matches!(column.kind, Kind::Number { .. }).then_some((column.min, column.max))
+    }
+    fn values(&self, template: usize, column: usize) -> Result<ColumnValues<'_>, ReadError> {
+        Ok(match Self::values(self, template, column)? {
+            Values::Const(text) => ColumnValues::Const(text),
+            Values::Numbers { values, scale, .. } => ColumnValues::Numbers { values, scale: *scale },
+            Values::Dict { entries, ids } => ColumnValues::Dict { entries, ids },
+            Values::Hex { .. } | Values::Text(_) => ColumnValues::Text,
+        })
+    }
+    fn add_lengths(&self, template: usize, column: usize, lengths: &mut [u64]) -> Result<(), ReadError> {
+        Ok(Self::values(self, template, column)?.add_lengths(lengths)?)
+    }
+    fn push_text(&self, template: usize, column: usize, rank: usize, out: &mut Vec<u8>) -> Result<(), ReadError> {
+        Ok(Self::values(self, template, column)?.push(rank, out)?)
+    }
+}
+
+/// Whether head and filter show that no row holds all texts that are wanted.
+pub(crate) fn is_excluded(head: &Head, filter: &[u8], predicates: &[LinePredicate]) -> Result<bool, Damaged> {
+    let filter = Filter::read(filter)?;
+    let lacks = |template: &Template, predicate: &LinePredicate| match predicate {
+        LinePredicate::Contains(text) if !text.is_empty() && text.len() <= EXACT_TEXT_BYTES_MAX => {
+            let may = |need: Need<'_>| may_meet(&template.columns[need.var], need.part, need.text, &filter);
+            places(&template.literals, text.as_bytes(), &may) == Places::Alignments(Vec::new())
+        }
+        _ => false,
+    };
+    Ok(head.templates.iter().all(|t| predicates.iter().any(|p| lacks(t, p))))
 }
 
 /// Whether any value of the column can relate to the text like this.

@@ -41,6 +41,12 @@ impl Grid {
         2 * k + i64::from(self.range % self.step == 0 || past > cut)
     }
 
+    /// The last instant of a bucket.
+    pub(crate) fn last_of(&self, bucket: i64) -> i64 {
+        let right = self.start.saturating_add(bucket.div_euclid(2).saturating_mul(self.step));
+        if bucket.rem_euclid(2) == 1 { right } else { right.saturating_sub(self.range % self.step) }
+    }
+
     /// First and last bucket of the window that ends at step `i`.
     pub(crate) fn window(&self, i: usize) -> (i64, i64) {
         let i = i as i64;
@@ -82,6 +88,11 @@ impl Acc {
             first: (at.0, value),
             last: (at.0, value),
         }
+    }
+
+    /// Of `count` entries that count one each.
+    pub(crate) fn ones(count: u64, first: Nanos, last: Nanos) -> Self {
+        Self { count, sum: count as f64, first: (first.0, 1.0), last: (last.0, 1.0), ..Self::of(first, 1.0) }
     }
 
     pub(crate) fn merge(&mut self, other: &Acc) {
@@ -188,6 +199,9 @@ mod tests {
             for t in &times {
                 let at = Nanos(*t);
                 if from <= at && at < to {
+                    let bucket = grid.bucket(at);
+                    let last = Nanos(grid.last_of(bucket));
+                    prop_assert!(at <= last && grid.bucket(last) == bucket && grid.bucket(Nanos(last.0 + 1)) > bucket);
                     let acc = Acc::of(at, *t as f64);
                     buckets.entry(grid.bucket(at)).and_modify(|a| a.merge(&acc)).or_insert(acc);
                 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use weir_model::columns::{LogScans, RowFilter};
 use weir_model::matcher::all_match;
 use weir_model::source::{BoxFuture, LogCursor, LogFragment, LogSource, LogStats, ReadContext, ReadError, StreamData};
 use weir_model::{Labels, LogDeletions, Matcher, Nanos, TenantId};
@@ -47,12 +48,37 @@ impl LogSource for HidingSource {
         context: &'a ReadContext,
     ) -> BoxFuture<'a, Result<Box<dyn LogCursor>, ReadError>> {
         let hidden = self.hidden(tenant, fragment.start, fragment.end);
+        Box::pin(async move { Ok(without(self.source.open(tenant, fragment, context).await?, hidden)) })
+    }
+
+    fn open_filtered<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        fragment: &'a LogFragment,
+        filter: Arc<dyn RowFilter>,
+        context: &'a ReadContext,
+    ) -> BoxFuture<'a, Result<Box<dyn LogCursor>, ReadError>> {
+        let hidden = self.hidden(tenant, fragment.start, fragment.end);
+        Box::pin(async move {
+            let cursor = self.source.open_filtered(tenant, fragment, filter, context).await?;
+            Ok(without(cursor, hidden))
+        })
+    }
+
+    /// Line by line where something is hidden.
+    fn open_scans<'a>(
+        &'a self,
+        tenant: &'a TenantId,
+        fragment: &'a LogFragment,
+        context: &'a ReadContext,
+    ) -> BoxFuture<'a, Result<LogScans, ReadError>> {
+        let hidden = self.hidden(tenant, fragment.start, fragment.end);
         if hidden.is_empty() {
-            return self.source.open(tenant, fragment, context);
+            return self.source.open_scans(tenant, fragment, context);
         }
         Box::pin(async move {
             let cursor = self.source.open(tenant, fragment, context).await?;
-            Ok(Box::new(HidingCursor { cursor, hidden, scratch: Scratch::default() }) as Box<dyn LogCursor>)
+            Ok(LogScans { scans: Vec::new(), rest: without(cursor, hidden) })
         })
     }
 
@@ -72,6 +98,10 @@ impl LogSource for HidingSource {
             Ok(streams)
         })
     }
+}
+
+fn without(cursor: Box<dyn LogCursor>, hidden: Vec<Hidden>) -> Box<dyn LogCursor> {
+    if hidden.is_empty() { cursor } else { Box::new(HidingCursor { cursor, hidden, scratch: Scratch::default() }) }
 }
 
 struct HidingCursor {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use weir_model::source::{Direction, LogCursor, LogFragment, LogSource, ReadContext};
 use weir_model::{Labels, LabelsBuilder, LogEntry, Nanos, Reservation, TenantId};
 
+use super::columns::row_filter;
 use super::{LogEntryResult, LogParams, LogResult, LogStream, QueryError, Statistics};
 use crate::ast::{LogExpr, Stage};
 use crate::pipeline::{Needed, Origin, Row, Scratch, apply, predicates};
@@ -36,7 +37,10 @@ impl OpenLogQuery {
             direction: params.direction,
             predicates: predicates(&expr.stages),
         };
-        let cursor = source.open(tenant, &fragment, context).await?;
+        let cursor = match row_filter(&expr.stages) {
+            Some(filter) => source.open_filtered(tenant, &fragment, filter, context).await?,
+            None => source.open(tenant, &fragment, context).await?,
+        };
         Ok(Self { stages: expr.stages, params, cursor, context: context.clone(), now })
     }
 

@@ -18,7 +18,7 @@ pub struct OpenMetricQuery {
 enum Node {
     Scalar(f64),
     Constant(f64),
-    Range(OpenRange),
+    Range(Box<OpenRange>),
     Vector { op: VectorOp, param: Option<usize>, grouping: Grouping, input: Box<Node> },
     Binary { op: BinaryOp, lhs: Box<Node>, rhs: Box<Node>, matching: Matching },
     LabelReplace { input: Box<Node>, dst: String, replacement: String, src: String, regex: regex::Regex },
@@ -47,18 +47,11 @@ impl Opener<'_> {
             Ok(match expr {
                 MetricExpr::Literal(value) => Node::Scalar(value),
                 MetricExpr::Constant(value) => Node::Constant(value),
-                MetricExpr::Range(aggregation) => Node::Range(
-                    OpenRange::open(
-                        self.source,
-                        self.tenant,
-                        *aggregation,
-                        outer_sum,
-                        self.params,
-                        self.context,
-                        self.now,
-                    )
-                    .await?,
-                ),
+                MetricExpr::Range(aggregation) => {
+                    let Self { source, tenant, params, context, now } = *self;
+                    let range = OpenRange::open(source, tenant, *aggregation, outer_sum, params, context, now).await?;
+                    Node::Range(Box::new(range))
+                }
                 MetricExpr::Vector { op, param, grouping, expr } => {
                     if op == VectorOp::ApproxTopk && !self.params.is_instant() {
                         let text = "approx_topk works in instant queries only; use topk in a range query";

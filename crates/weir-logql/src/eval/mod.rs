@@ -2,11 +2,13 @@
 
 mod accumulate;
 pub(crate) mod binary;
+mod columns;
 pub mod hiding;
 mod log;
 mod metric;
 pub mod patterns;
 mod range;
+mod scan;
 pub mod tail;
 mod vector;
 

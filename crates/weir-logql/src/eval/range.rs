@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use ahash::AHashMap;
-use weir_model::source::{Direction, LogCursor, LogFragment, LogSource, ReadContext, StreamData};
+use weir_model::columns::LogScans;
+use weir_model::source::{Direction, LogFragment, LogSource, ReadContext, StreamData};
 use weir_model::{Labels, LabelsBuilder, MatchOp, Nanos, Reservation, TenantId};
 
 use super::accumulate::{Acc, Grid, slide};
+use super::columns::Steps;
 use super::vector::Series;
-use super::{MetricParams, QueryError, Statistics};
+use super::{MetricParams, QueryError, Statistics, scan};
 use crate::ast::{Grouping, RangeAggregation, RangeOp};
 use crate::pipeline::{Needed, Row, Scratch, apply, apply_unwrap, predicates};
 
@@ -17,11 +19,13 @@ const RESERVE_BYTES: u64 = 64 << 10;
 
 /// A range aggregation whose data is within reach.
 pub(super) struct OpenRange {
-    aggregation: RangeAggregation,
+    pub(super) aggregation: RangeAggregation,
     grouping: Option<Grouping>,
     grid: Grid,
-    cursor: Box<dyn LogCursor>,
-    context: ReadContext,
+    /// What is answered from columns.
+    steps: Option<Steps>,
+    scans: LogScans,
+    pub(super) context: ReadContext,
     now: Nanos,
 }
 
@@ -45,13 +49,17 @@ impl OpenRange {
             direction: Direction::Forward,
             predicates: predicates(&aggregation.log.stages),
         };
-        let cursor = source.open(tenant, &fragment, context).await?;
+        let steps = scan::steps(&aggregation);
+        let scans = match &steps {
+            Some(_) => source.open_scans(tenant, &fragment, context).await?,
+            None => LogScans { scans: Vec::new(), rest: source.open(tenant, &fragment, context).await? },
+        };
         let grouping = match aggregation.op {
             RangeOp::AbsentOverTime => Some(Grouping::default()),
             op if is_additive(op) => aggregation.grouping.clone().or_else(|| outer.cloned()),
             _ => aggregation.grouping.clone(),
         };
-        Ok(Self { aggregation, grouping, grid, cursor, context: context.clone(), now })
+        Ok(Self { aggregation, grouping, grid, steps, scans, context: context.clone(), now })
     }
 
     pub(super) fn run(mut self, statistics: &mut Statistics) -> Result<Vec<Series>, QueryError> {
@@ -75,14 +83,20 @@ impl OpenRange {
             owed_bytes: 0,
         };
         let mut scratch = Scratch::new(self.now);
-        while let Some(batch) = self.cursor.next(None)? {
+        let steps = self.steps.take();
+        for mut part in std::mem::take(&mut self.scans.scans) {
+            self.context.cancel.check()?;
+            let Some(steps) = &steps else { break };
+            self.take_scan(&mut *part, steps, &needed, (&mut scratch, &mut table), statistics)?;
+        }
+        while let Some(batch) = self.scans.rest.next(None)? {
             self.context.cancel.check()?;
             self.take_batch(&batch, &needed, &mut scratch, &mut table, statistics)?;
         }
         Ok(self.finish(table))
     }
 
-    fn take_batch(
+    pub(super) fn take_batch(
         &self,
         batch: &StreamData,
         needed: &Needed,
@@ -172,7 +186,7 @@ impl OpenRange {
 
     fn over_values(&self, mut samples: Vec<(i64, f64)>, values: &mut [Option<f64>]) {
         samples.sort_by_key(|(at, _)| *at);
-        let mut sorted: Vec<f64> = Vec::new();
+        let mut of_window: Vec<f64> = Vec::new();
         for (i, slot) in values.iter_mut().enumerate() {
             let (left, right) = self.grid.edges(i);
             let from = samples.partition_point(|(at, _)| *at <= left);
@@ -184,10 +198,9 @@ impl OpenRange {
             *slot = if self.aggregation.op == RangeOp::RateCounter {
                 counter_rate(window, left, right)
             } else {
-                sorted.clear();
-                sorted.extend(window.iter().map(|(_, v)| *v));
-                sorted.sort_by(f64::total_cmp);
-                Some(quantile(self.aggregation.param.unwrap_or(f64::NAN), &sorted))
+                of_window.clear();
+                of_window.extend(window.iter().map(|(_, v)| *v));
+                Some(quantile(self.aggregation.param.unwrap_or(f64::NAN), &mut of_window))
             };
         }
     }
@@ -234,10 +247,10 @@ struct State {
 }
 
 /// The series of one aggregation by their labels.
-struct Table {
+pub(super) struct Table {
     /// `None`: all labels but the unwrapped one.
-    grouping: Option<Grouping>,
-    unwrapped: Option<String>,
+    pub(super) grouping: Option<Grouping>,
+    pub(super) unwrapped: Option<String>,
     keep_values: bool,
     grid: Grid,
     index: AHashMap<Box<[u8]>, usize>,
@@ -249,7 +262,8 @@ struct Table {
 
 impl Table {
     fn series_of(&mut self, row: &Row<'_>) -> Result<usize, QueryError> {
-        let mut pairs: Vec<(&str, &str)> = match &self.grouping {
+        let grouping = self.grouping.take();
+        let pairs: Vec<(&str, &str)> = match &grouping {
             Some(Grouping { without: false, labels }) => {
                 labels.iter().filter_map(|name| row.get(name).map(|value| (name.as_str(), value))).collect()
             }
@@ -264,6 +278,12 @@ impl Table {
                 pairs
             }
         };
+        let idx = self.series_of_pairs(pairs);
+        self.grouping = grouping;
+        idx
+    }
+
+    pub(super) fn series_of_pairs(&mut self, mut pairs: Vec<(&str, &str)>) -> Result<usize, QueryError> {
         pairs.retain(|(_, value)| !value.is_empty());
         pairs.sort_unstable();
         pairs.dedup();
@@ -292,8 +312,36 @@ impl Table {
             state.values.push((at.0, value));
             return self.owe(16);
         }
-        let acc = Acc::of(at, value);
-        match state.buckets.entry(self.grid.bucket(at)) {
+        self.add_acc(idx, Acc::of(at, value))
+    }
+
+    /// Of one series, ascending by time; no values mean a one for each.
+    pub(super) fn add_all(&mut self, idx: usize, times: &[i64], values: &[f64]) -> Result<(), QueryError> {
+        let value = |i: usize| values.get(i).copied().unwrap_or(1.0);
+        if self.keep_values {
+            self.series[idx].values.extend(times.iter().enumerate().map(|(i, at)| (*at, value(i))));
+            return self.owe(16 * times.len() as u64);
+        }
+        let mut from = 0;
+        while let Some(first) = times.get(from) {
+            let last = self.grid.last_of(self.grid.bucket(Nanos(*first)));
+            let end = from + times[from..].partition_point(|at| *at <= last).max(1);
+            let acc = if values.is_empty() {
+                Acc::ones((end - from) as u64, Nanos(*first), Nanos(times[end - 1]))
+            } else {
+                let mut acc = Acc::of(Nanos(*first), values[from]);
+                (from + 1..end).for_each(|i| acc.merge(&Acc::of(Nanos(times[i]), values[i])));
+                acc
+            };
+            self.add_acc(idx, acc)?;
+            from = end;
+        }
+        Ok(())
+    }
+
+    /// Of entries in one bucket.
+    fn add_acc(&mut self, idx: usize, acc: Acc) -> Result<(), QueryError> {
+        match self.series[idx].buckets.entry(self.grid.bucket(Nanos(acc.first.0))) {
             std::collections::btree_map::Entry::Occupied(mut slot) => {
                 slot.get_mut().merge(&acc);
                 Ok(())
@@ -315,9 +363,9 @@ impl Table {
     }
 }
 
-/// `sorted` ascending and not empty. Linear between the two nearest ranks.
+/// `values` not empty, in any order. Linear between the two nearest ranks.
 /// Source: Prometheus `promql/quantile.go`, `quantile`.
-pub(super) fn quantile(q: f64, sorted: &[f64]) -> f64 {
+pub(super) fn quantile(q: f64, values: &mut [f64]) -> f64 {
     if q.is_nan() {
         return f64::NAN;
     }
@@ -327,11 +375,12 @@ pub(super) fn quantile(q: f64, sorted: &[f64]) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    let rank = q * (sorted.len() as f64 - 1.0);
+    let rank = q * (values.len() as f64 - 1.0);
     let lower = rank.floor();
     let weight = rank - lower;
-    let below = sorted[lower as usize];
-    let above = sorted[(lower as usize + 1).min(sorted.len() - 1)];
+    let (_, below, rest) = values.select_nth_unstable_by(lower as usize, f64::total_cmp);
+    let below = *below;
+    let above = rest.iter().copied().min_by(f64::total_cmp).unwrap_or(below);
     below * (1.0 - weight) + above * weight
 }
 

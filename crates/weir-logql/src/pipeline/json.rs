@@ -336,7 +336,7 @@ impl<'a> Scanner<'a> {
     }
 }
 
-pub(super) fn unescape(raw: &str) -> Result<String, JsonError> {
+pub(crate) fn unescape(raw: &str) -> Result<String, JsonError> {
     let mut out = String::with_capacity(raw.len());
     let mut chars = raw.chars();
     while let Some(c) = chars.next() {

@@ -1,6 +1,6 @@
 //! The stages of a pipeline, applied to one entry after another.
 
-mod filter;
+pub(crate) mod filter;
 pub mod ip;
 pub mod json;
 pub mod line_pattern;
@@ -8,7 +8,8 @@ pub mod logfmt;
 pub mod pattern;
 pub mod row;
 mod run;
+pub(crate) mod symbolic;
 pub mod template;
 
 pub use row::{Origin, PipelineError, Row, Scratch};
-pub(crate) use run::{Needed, apply, apply_unwrap, predicates};
+pub(crate) use run::{Needed, apply, apply_unwrap, convert, is_predicate, predicates};

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use ahash::AHashSet;
+use weir_model::columns::EXACT_TEXT_BYTES_MAX;
 use weir_model::source::LinePredicate;
 
 use super::filter::{label_passes, line_passes};
@@ -11,7 +12,7 @@ use super::json;
 use super::logfmt;
 use super::row::{ERROR_LABEL, PipelineError, Row};
 use super::template::LineTemplate;
-use crate::ast::{Conversion, LabelFilter, LabelFormat, LabelPick, LineOp, Needle, Stage, Unwrap};
+use crate::ast::{Conversion, LabelFilter, LabelFormat, LabelPick, LineFilter, LineOp, Needle, Stage, Unwrap};
 use crate::units::parse_bytes;
 
 /// The labels that anything after a parser looks at. Parsers leave the others out and stop once they
@@ -57,6 +58,15 @@ impl Needed {
         Self { error_wanted: names.contains(ERROR_LABEL), names: (!is_any).then_some(names) }
     }
 
+    /// Whether nothing is looked for, so that parsers do nothing.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.names.as_ref().is_some_and(|names| names.is_empty())
+    }
+
+    pub(crate) fn wants_error(&self) -> bool {
+        self.error_wanted
+    }
+
     fn wants(&self, name: &str) -> bool {
         self.names.as_ref().is_none_or(|names| names.contains(name))
     }
@@ -86,6 +96,16 @@ fn filter_names(filter: &LabelFilter, names: &mut AHashSet<String>) {
         | LabelFilter::Bytes { name, .. }
         | LabelFilter::Ip { name, .. } => drop(names.insert(name.clone())),
     }
+}
+
+/// Whether [`predicates`] say all that the filter does.
+pub(crate) fn is_predicate(filter: &LineFilter) -> bool {
+    let is_exact = |n: &Needle| match n {
+        Needle::Text(text) => !text.is_empty() && text.len() <= EXACT_TEXT_BYTES_MAX,
+        _ => false,
+    };
+    let is_one = filter.op == LineOp::Contains && filter.needles.len() == 1;
+    (is_one || filter.op == LineOp::NotContains) && filter.needles.iter().all(is_exact)
 }
 
 /// Conditions on the stored line that a source may use to skip entries: only filters that stand
@@ -244,7 +264,7 @@ fn format_labels(formats: &[LabelFormat], row: &mut Row<'_>) {
     }
 }
 
-fn sanitised(key: &str) -> Cow<'_, str> {
+pub(super) fn sanitised(key: &str) -> Cow<'_, str> {
     let clean =
         !key.starts_with(|c: char| c.is_ascii_digit()) && key.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if clean {
@@ -305,15 +325,20 @@ fn decolorize(line: &str) -> Cow<'_, str> {
     ANSI.replace_all(line, "")
 }
 
+/// `None` when the text cannot be read so.
+pub(crate) fn convert(conversion: Conversion, text: &str) -> Option<f64> {
+    match conversion {
+        Conversion::Number => text.parse().ok(),
+        Conversion::Duration => weir_go::parse_go_duration(text).ok().map(|d| d as f64 / 1e9),
+        Conversion::Bytes => parse_bytes(text),
+    }
+}
+
 /// The number under the unwrapped label; `None` when the row has no such label or a filter after
 /// the unwrap refuses it. A value that is no number marks the row with an error and counts as 0.
 pub(crate) fn apply_unwrap(unwrap: &Unwrap, row: &mut Row<'_>) -> Option<f64> {
     let text = row.get(&unwrap.label).filter(|text| !text.is_empty())?;
-    let value = match unwrap.conversion {
-        Conversion::Number => text.parse().ok(),
-        Conversion::Duration => weir_go::parse_go_duration(text).ok().map(|d| d as f64 / 1e9),
-        Conversion::Bytes => parse_bytes(text),
-    };
+    let value = convert(unwrap.conversion, text);
     if value.is_none() {
         let details = format!("cannot convert `{text}` of label {}", unwrap.label);
         row.set_error(PipelineError::SampleExtraction, &details);
