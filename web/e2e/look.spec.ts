@@ -54,7 +54,7 @@ const PAGES: { name: string; path: string; see: (page: Page) => Promise<void> }[
     },
   },
   { name: "alerts", path: "/alerts", see: (page) => expect(page.locator(".rules > li")).toHaveCount(3) },
-  { name: "data", path: "/data", see: (page) => expect(page.getByText("Metrics are kept in memory, lost on restart.")).toBeVisible() },
+  { name: "data", path: "/data", see: (page) => expect(page.getByText("Memory by account")).toBeVisible() },
 ];
 
 for (const { name, path, see } of PAGES) {

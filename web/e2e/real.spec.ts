@@ -145,7 +145,7 @@ test("traces: the form, failures, and a waterfall with the time in the broker", 
 test("data in: senders, the refusal with its example, and usage", async ({ page }) => {
   const errors = watchErrors(page);
   await page.goto(`${base}/data`);
-  await expect(page.getByText("Metrics are kept in memory, lost on restart.")).toBeVisible();
+  await expect(page.getByText("Memory by account")).toBeVisible();
   await expect(page.locator("table.senders tbody tr").first()).toBeVisible();
   await page.locator(".refusal summary").first().click();
   await expect(page.locator(".refusal pre").first()).not.toBeEmpty();

@@ -125,7 +125,7 @@ async fn status(State(app): State<Arc<App>>) -> Response {
         "version": env!("CARGO_PKG_VERSION"),
         "started_at": app.started_at.rfc3339(),
         "now": app.clock.now().rfc3339(),
-        "storage": { "metrics": "memory", "logs": "disk", "traces": "disk" },
+        "storage": { "metrics": "disk", "logs": "disk", "traces": "disk" },
         "external_url": app.external_url,
         "demo": app.demo.is_some(),
         "budgets": budgets,

@@ -128,7 +128,7 @@ impl LagPoller {
                     state.failures = 0;
                     self.metrics.last_success_ms.get_or_create(&labels).set(now.0);
                     *self.handle.clusters[idx].lags.write() = Arc::new(lags);
-                    self.sink.write(&self.options.tenant, &options.name, batch);
+                    self.write(&options.name, batch).await;
                 }
                 Err(error) => {
                     self.metrics.failed_polls.get_or_create(&labels).inc();
@@ -139,10 +139,18 @@ impl LagPoller {
                     state.failures += 1;
                     *self.handle.clusters[idx].lags.write() = Arc::default();
                     let batch = state.series.down(now);
-                    self.sink.write(&self.options.tenant, &options.name, batch);
+                    self.write(&options.name, batch).await;
                     tokio::time::sleep(backoff(options.interval, state.failures)).await;
                 }
             }
+        }
+    }
+
+    /// On a thread that may wait for the disk.
+    async fn write(&self, cluster: &str, batch: MetricBatch) {
+        let (sink, tenant, name) = (self.sink.clone(), self.options.tenant.clone(), cluster.to_owned());
+        if let Err(error) = tokio::task::spawn_blocking(move || sink.write(&tenant, &name, batch)).await {
+            warn!(cluster, %error, "writing lag series ended early");
         }
     }
 

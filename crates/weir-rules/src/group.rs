@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use weir_model::sink::{MetricBatch, SeriesBatch};
+use weir_model::sink::{MetricBatch, Outcome, SeriesBatch, WriteError};
 use weir_model::{AlertEvent, HistogramSample, Labels, LabelsBuilder, Sample, TenantId, Timestamp};
 use weir_state::{Batch, State};
 
@@ -254,17 +254,30 @@ impl Group {
                 (series, error)
             }
         };
-        self.write(shared, idx, sampled_at, series)?;
+        self.write(shared, idx, sampled_at, series).await?;
         error.map_or(Ok(()), Err)
     }
 
-    /// Stores the series, and stale markers for those of the last evaluation that are gone.
-    fn write(&self, shared: &Shared, idx: usize, at: Timestamp, series: Vec<(Labels, Recorded)>) -> Result<(), String> {
+    /// Stores the series on a thread that may wait for the disk.
+    async fn write(
+        &self,
+        shared: &Shared,
+        idx: usize,
+        at: Timestamp,
+        series: Vec<(Labels, Recorded)>,
+    ) -> Result<(), String> {
+        let Some(batch) = self.to_write(idx, at, series) else { return Ok(()) };
+        let (sink, tenant) = (shared.sink.clone(), self.tenant.clone());
+        let stored = tokio::task::spawn_blocking(move || sink.append(&tenant, &batch)).await;
+        settle(stored.map_err(|e| e.to_string())?)
+    }
+
+    /// The series, and stale markers for those of the last evaluation that are gone.
+    fn to_write(&self, idx: usize, at: Timestamp, series: Vec<(Labels, Recorded)>) -> Option<MetricBatch> {
         let now_written: HashSet<Labels> = series.iter().map(|(labels, _)| labels.clone()).collect();
         let before = {
             let mut state = self.state.lock();
-            let Some(rule) = state.rules.get_mut(idx) else { return Ok(()) };
-            std::mem::replace(&mut rule.written, now_written.clone())
+            std::mem::replace(&mut state.rules.get_mut(idx)?.written, now_written.clone())
         };
         let gone = before.difference(&now_written);
         let batch_of = |labels, recorded| match recorded {
@@ -276,24 +289,9 @@ impl Group {
             }
         };
         let ended = |labels: &Labels| batch_of(labels.clone(), Recorded::Float(Sample::stale(at).value));
-        let batch = MetricBatch {
-            series: series
-                .into_iter()
-                .map(|(labels, recorded)| batch_of(labels, recorded))
-                .chain(gone.map(ended))
-                .collect(),
-            metadata: Vec::new(),
-        };
-        if batch.series.is_empty() {
-            return Ok(());
-        }
-        let outcome = shared.sink.append(&self.tenant, &batch).map_err(|e| e.to_string())?;
-        match outcome.refused.first() {
-            Some(refused) => {
-                Err(format!("{} samples refused: {} ({})", refused.count, refused.reason.as_str(), refused.example))
-            }
-            None => Ok(()),
-        }
+        let written = series.into_iter().map(|(labels, recorded)| batch_of(labels, recorded));
+        let series: Vec<SeriesBatch> = written.chain(gone.map(ended)).collect();
+        (!series.is_empty()).then(|| MetricBatch { series, metadata: Vec::new() })
     }
 
     /// Renders labels and annotations of each element.
@@ -376,7 +374,9 @@ impl Group {
                 state.rules.get_mut(idx).map(|r| r.machine.clear(now)).unwrap_or_default()
             };
             self.announce(shared, rule, transitions);
-            if let Err(reason) = self.write(shared, idx, now, Vec::new()) {
+            let ended = self.to_write(idx, now, Vec::new());
+            let ended = ended.map_or(Ok(()), |batch| settle(shared.sink.append(&self.tenant, &batch)));
+            if let Err(reason) = ended {
                 tracing::debug!(%reason, "series of a removed rule could not be ended");
             }
         }
@@ -425,6 +425,16 @@ fn rule_view(rule: &Rule, state: &RuleState) -> RuleView {
         last_evaluation: state.last_evaluation,
         evaluation_time: state.evaluation_time,
         kind,
+    }
+}
+
+/// A refused sample is an error of its rule.
+fn settle(stored: Result<Outcome, WriteError>) -> Result<(), String> {
+    match stored.map_err(|e| e.to_string())?.refused.first() {
+        Some(refused) => {
+            Err(format!("{} samples refused: {} ({})", refused.count, refused.reason.as_str(), refused.example))
+        }
+        None => Ok(()),
     }
 }
 

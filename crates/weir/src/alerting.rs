@@ -13,12 +13,12 @@ use weir_model::{Budget, Clock, Commit, CommitFeed, Labels, TenantId, Timestamp}
 use weir_promql::{Engine, EngineOptions};
 use weir_rules::{Options, PromqlEvaluator, Rules};
 use weir_state::State;
-use weir_tsdb::Head;
+use weir_tsdb::MetricStore;
 
 /// What rules and alerts are connected to.
 pub struct Surroundings<'a> {
     pub clock: Arc<dyn Clock>,
-    pub metrics: Arc<Head>,
+    pub metrics: Arc<MetricStore>,
     pub feed: &'a Arc<CommitFeed>,
     /// For evaluating rules alone, so that queries cannot starve them.
     pub budget: Budget,
@@ -77,7 +77,7 @@ pub fn start(
 
 /// Recorded series are commits like all others, so that alerts on them are looked at at once.
 struct PublishingSink {
-    metrics: Arc<Head>,
+    metrics: Arc<MetricStore>,
     feed: Arc<CommitFeed>,
 }
 

@@ -9,13 +9,15 @@ use anyhow::Context;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 use weir_events::{LogStore, LogStoreOptions, SpanStore, SpanStoreOptions};
+use weir_ingest::{Ingest, RemoteRequest};
 use weir_model::{Budget, Clock};
 use weir_state::State;
+use weir_tsdb::{Logged, MetricStore, MetricStoreOptions};
 use weir_wal::{Dir, OsDir};
 
 #[derive(Args, Clone)]
 pub struct DataArgs {
-    /// Folder for what is stored, made if there is none: logs, traces, silences, what was
+    /// Folder for what is stored, made if there is none: metrics, logs, traces, silences, what was
     /// notified, states of alerts and the queue of remote_write. One server at a time.
     #[arg(long, value_name = "DIR", default_value = "./weir-data")]
     data_dir: PathBuf,
@@ -95,8 +97,16 @@ impl DataDir {
             LogStore::open(self.dir.clone(), budget, clock, options).context("open the log store")?;
         tracing::info!(?recovered, "logs are back");
         let store = Arc::new(store);
-        tokio::spawn(maintain(store.clone(), shutdown.clone()));
+        let kept = store.clone();
+        tokio::spawn(maintain("logs", move || kept.maintain(), shutdown.clone()));
         Ok(store)
+    }
+
+    /// The metric store; [`start_metrics`] brings back what it held.
+    pub fn metrics(&self, budget: &Budget, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<MetricStore>> {
+        let options = MetricStoreOptions::default();
+        let store = MetricStore::open(self.dir.clone(), budget, clock, options).context("open the metric store")?;
+        Ok(Arc::new(store))
     }
 
     /// The span store; new spans and indexes take their memory from `budget`.
@@ -113,10 +123,42 @@ impl DataDir {
     }
 }
 
+/// Brings back what was acknowledged before, then keeps the store in shape until `shutdown`. `ingest` writes
+/// to the store, and so far nobody else does.
+pub fn start_metrics(
+    store: &Arc<MetricStore>,
+    ingest: &Ingest,
+    clock: &dyn Clock,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<()> {
+    let started = clock.now();
+    let recovered = store.replay(&mut |tenant, logged| match logged {
+        Logged::Request(raw) => {
+            let request = RemoteRequest::from_log(raw.kind, raw.body);
+            let request = request.ok_or_else(|| format!("kind {} is of a later version", raw.kind))?;
+            ingest.replay_remote(tenant, raw.received, request).map_err(|e| e.to_string())
+        }
+        Logged::Batch(batch) => {
+            ingest.note_replayed(tenant, batch);
+            Ok(())
+        }
+    });
+    let recovered = recovered.context("read the metrics' write-ahead log")?;
+    let took = clock.now().since(started);
+    tracing::info!(?recovered, series = store.n_series(), ?took, "metrics are back");
+    let kept = store.clone();
+    tokio::spawn(maintain("metrics", move || kept.maintain(), shutdown.clone()));
+    Ok(())
+}
+
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// Files are written and synced on a thread that may block.
-async fn maintain(store: Arc<LogStore>, shutdown: CancellationToken) {
+async fn maintain<E: std::fmt::Display + Send + 'static>(
+    what: &'static str,
+    due: impl Fn() -> Result<(), E> + Clone + Send + 'static,
+    shutdown: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(MAINTAIN_EVERY);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut was_failing = false;
@@ -125,9 +167,7 @@ async fn maintain(store: Arc<LogStore>, shutdown: CancellationToken) {
             _ = ticks.tick() => {}
             () = shutdown.cancelled() => return,
         }
-        let of_tick = store.clone();
-        let done = tokio::task::spawn_blocking(move || of_tick.maintain()).await;
-        let error = match done {
+        let error = match tokio::task::spawn_blocking(due.clone()).await {
             Ok(Ok(())) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(panicked) => Some(panicked.to_string()),
@@ -135,9 +175,9 @@ async fn maintain(store: Arc<LogStore>, shutdown: CancellationToken) {
         // Once, not every second of a full disk.
         match &error {
             Some(error) if !was_failing => {
-                tracing::error!(error, "logs cannot be written to files; they stay in the write-ahead log")
+                tracing::error!(error, "{what} cannot be written to files; they stay in the write-ahead log")
             }
-            None if was_failing => tracing::info!("logs are written to files again"),
+            None if was_failing => tracing::info!("{what} are written to files again"),
             _ => {}
         }
         was_failing = error.is_some();

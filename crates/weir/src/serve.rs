@@ -21,11 +21,10 @@ use weir_logql::HidingSource;
 use weir_model::entity::{Aliases, EntityTable};
 use weir_model::usage::Usage;
 use weir_model::{Budget, Clock, CommitFeed, SystemClock, TenantId};
-use weir_tsdb::Head;
 
 use crate::alerting::{self, Alerting};
 use crate::config_files::{ConfigFiles, Configured, Loaded, reload_on_hangup};
-use crate::data::{DataArgs, DataDir};
+use crate::data::{self, DataArgs, DataDir};
 use crate::listen::{self, Protection};
 use crate::memory;
 use crate::web_config::WebConfig;
@@ -100,10 +99,7 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let data = args.data.open()?;
     let app = build(limit_bytes, external_url, args.kafka, args.files, &data, demo, &shutdown)?;
 
-    tracing::info!(
-        limit_mib = limit_bytes >> 20,
-        "logs and traces are kept on disk; metrics in memory, lost on restart"
-    );
+    tracing::info!(limit_mib = limit_bytes >> 20, "metrics, logs and traces are kept on disk");
     announce(&own_url, &listeners)?;
     let stop = shutdown.clone();
     tokio::spawn(async move {
@@ -147,7 +143,7 @@ fn build(
         part("lag", 1),
     ];
     let [metrics, logs, spans, query_budget, rules, graph, lag] = &parts;
-    let metrics = Arc::new(Head::new(metrics));
+    let metrics = data.metrics(metrics, clock.clone())?;
     let logs = data.logs(logs, clock.clone(), shutdown)?;
     let log_deletions = Arc::new(MemDeletions::default());
     // Whoever reads logs reads them without what was deleted.
@@ -179,6 +175,8 @@ fn build(
         limits: Limits::default(),
     }));
     ingest.metrics().register(&mut registry);
+    // Before anything else writes, and before there are receivers to forward to.
+    data::start_metrics(&metrics, &ingest, &*clock, shutdown)?;
     let graph = Arc::new(Graph::new(graph.clone(), Aliases::default()));
     feed.subscribe(graph.clone());
     let diagnose_metrics = DiagnoseMetrics::default();

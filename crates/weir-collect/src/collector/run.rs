@@ -84,6 +84,11 @@ impl Run {
         if error.is_some() {
             self.shared.metrics.failed_scrapes.inc();
         }
+        self.note(error, at, took, scraped);
+        self.write(batch).await;
+    }
+
+    fn note(&self, error: Option<String>, at: Timestamp, took: Duration, scraped: &Scraped) {
         let mut status = self.status.lock();
         status.health = if error.is_some() { Health::Down } else { Health::Up };
         status.last_error = error.unwrap_or_default();
@@ -92,16 +97,20 @@ impl Run {
         if *status.metadata != *scraped.metadata() {
             status.metadata = Arc::new(scraped.metadata().clone());
         }
-        drop(status);
-        self.write(batch);
     }
 
-    fn write(&self, batch: MetricBatch) {
+    /// On a thread that may wait for the disk.
+    async fn write(&self, batch: MetricBatch) {
         let options = &self.shared.options;
         let sender = SenderRef::new(Protocol::Scrape, self.target.url.clone(), "");
-        if let Err(error) = options.ingest.write_metrics(&options.tenant, &sender, batch) {
-            tracing::warn!(%error, url = %self.target.url, "a scrape was not stored");
-        }
+        let (ingest, tenant) = (options.ingest.clone(), options.tenant.clone());
+        let written = tokio::task::spawn_blocking(move || ingest.write_metrics(&tenant, &sender, batch)).await;
+        let error = match written {
+            Ok(Ok(_)) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(panicked) => panicked.to_string(),
+        };
+        tracing::warn!(error, url = %self.target.url, "a scrape was not stored");
     }
 
     /// A target that was removed ends its series after two intervals, unless another loop goes on
@@ -112,7 +121,7 @@ impl Run {
         };
         if tokio::time::timeout(self.target.interval * 2, is_over).await.is_err() {
             let batch = scraped.end(&self.config, &self.target.labels, self.now());
-            self.write(batch);
+            self.write(batch).await;
         }
         // Nobody needs to stop this loop from ending its series any more.
         self.heir.cancel();

@@ -142,6 +142,11 @@ impl Ingest {
         self.remote(tenant, From::Log { received }, request).map(|_| ())
     }
 
+    /// Notes the entities of a batch that the store took back from its log.
+    pub fn note_replayed(&self, tenant: &TenantId, batch: &MetricBatch) {
+        self.touch_entities(tenant, batch);
+    }
+
     /// Blocks until what was stored up to `mark` survives a crash.
     pub fn sync(&self, mark: LogMark) -> Result<(), WriteError> {
         self.series_sink()?.sync(mark)
@@ -295,7 +300,7 @@ impl Ingest {
             return Ok(Default::default());
         }
         let first = self.series_sink()?.append_columns(tenant, raw, columns, rest)?;
-        let (mut outcome, mark) = (first.outcome, first.mark);
+        let (mut outcome, mut mark) = (first.outcome, first.mark);
         if first.dead.is_empty() {
             return Ok((outcome, mark));
         }
@@ -310,7 +315,9 @@ impl Ingest {
                     again.push(new.series, columns.samples(columns.runs[*idx as usize]));
                 }
             }
-            let next = self.series_sink()?.append_columns(tenant, None, &again, &MetricBatch::default())?;
+            // Logged once more: a cut may have gone by, after which the log forgets the first.
+            let next = self.series_sink()?.append_columns(tenant, raw, &again, &MetricBatch::default())?;
+            mark = mark.max(next.mark);
             outcome.accepted += next.outcome.accepted;
             for part in next.outcome.refused {
                 refuse(&mut outcome.refused, part.reason, part.count, || part.example);

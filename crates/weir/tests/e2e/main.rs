@@ -9,6 +9,7 @@ mod harness;
 mod lag;
 mod log_durability;
 mod logs_traces;
+mod metrics_restart;
 mod node_exporter;
 mod otel_python;
 mod pipeline;

@@ -44,6 +44,18 @@ pub struct Series {
 
 /// Sends all series in one request and asserts that they were stored.
 pub async fn send(client: &Client, url: &str, series: &[Series]) {
+    let response = post(client, url, series).await.unwrap();
+    let status = response.status();
+    let text = response.text().await.unwrap();
+    assert!(status.is_success(), "{url}: {status}: {text}");
+}
+
+/// Whether they were acknowledged.
+pub async fn try_send(client: &Client, url: &str, series: &[Series]) -> bool {
+    post(client, url, series).await.is_ok_and(|response| response.status().is_success())
+}
+
+async fn post(client: &Client, url: &str, series: &[Series]) -> reqwest::Result<reqwest::Response> {
     let convert = |s: &Series| {
         let mut labels: Vec<Label> =
             s.labels.iter().map(|(name, value)| Label { name: (*name).to_owned(), value: value.clone() }).collect();
@@ -53,7 +65,7 @@ pub async fn send(client: &Client, url: &str, series: &[Series]) {
     };
     let request = WriteRequest { timeseries: series.iter().map(convert).collect() };
     let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
-    let response = client
+    client
         .post(format!("{url}/api/v1/write"))
         .header("content-type", "application/x-protobuf")
         .header("content-encoding", "snappy")
@@ -61,8 +73,4 @@ pub async fn send(client: &Client, url: &str, series: &[Series]) {
         .body(body)
         .send()
         .await
-        .unwrap();
-    let status = response.status();
-    let text = response.text().await.unwrap();
-    assert!(status.is_success(), "{url}: {status}: {text}");
 }

@@ -36,11 +36,6 @@ function Storage({ status }: { status: Status }) {
   const whole = status.budgets.find((one) => one.account === "process") ?? status.budgets[0];
   return (
     <div className="banner">
-      {status.storage.metrics === "memory" && (
-        <span>
-          <b>Metrics are kept in memory, lost on restart.</b> The oldest make room for the newest. Logs and traces are on disk.
-        </span>
-      )}
       {whole && whole.limit_bytes > 0 && (
         <span className="quiet">
           {bytes(whole.used_bytes)} of {bytes(whole.limit_bytes)} used ({percent(whole.used_bytes / whole.limit_bytes)})
