@@ -27,6 +27,12 @@ const RECOVERY: Duration = Duration::from_secs(15);
 const FLAP: Duration = Duration::from_secs(20);
 /// Windows do not grow beyond this: what began then is known by then.
 const WINDOW_MAX: Duration = Duration::from_secs(600);
+/// Causes kept of an answer.
+pub const CAUSES_MAX: usize = 8;
+/// What begins so much later than a cause is not its effect.
+const ANOTHER: Duration = Duration::from_secs(60);
+/// As many answers of the same cause in a row settle it.
+const SETTLED: u32 = 8;
 /// A pending alert that nobody speaks of any more.
 const PENDING_FORGOTTEN: Duration = Duration::from_secs(900);
 
@@ -147,7 +153,10 @@ impl Incident {
     }
 
     /// Takes in a new answer; whether the cause to tell is another one now.
-    pub fn learn(&mut self, diagnosis: Diagnosis, now: Timestamp) -> bool {
+    pub fn learn(&mut self, mut diagnosis: Diagnosis, now: Timestamp) -> bool {
+        if self.is_settled() {
+            self.keep_cause(&mut diagnosis);
+        }
         let key = |d: &Diagnosis| d.causes.first().filter(|_| d.known).map(|c| (c.service.clone(), c.thing.clone()));
         let (before, after) = (key(&self.diagnosis), key(&diagnosis));
         let changed = before != after;
@@ -169,6 +178,31 @@ impl Incident {
         }
         changed
     }
+
+    /// The same cause has been named so often in a row that it will not change by itself.
+    pub fn is_settled(&self) -> bool {
+        self.n_same >= SETTLED && self.diagnosis.known
+    }
+
+    /// What broke stays the cause while things mend: the backlog that is worked off moves more then than
+    /// what made it. Only a cause that is surer, or began well after, takes its place; the others are
+    /// told behind it.
+    fn keep_cause(&self, diagnosis: &mut Diagnosis) {
+        let (Some(kept), Some(now)) = (self.cause(), diagnosis.causes.first()) else { return };
+        let began_after = matches!((kept.since, now.since), (Some(a), Some(b)) if b > a.plus(ANOTHER));
+        if now.score >= kept.score || began_after {
+            return;
+        }
+        diagnosis.causes.retain(|cause| !is_same(cause, kept));
+        diagnosis.causes.insert(0, kept.clone());
+        diagnosis.causes.truncate(CAUSES_MAX);
+        diagnosis.confidence = kept.score;
+        diagnosis.known = true;
+    }
+}
+
+fn is_same(a: &Cause, b: &Cause) -> bool {
+    a.service == b.service && a.thing == b.thing
 }
 
 /// A tenant's incidents.
@@ -327,6 +361,7 @@ mod tests {
     use weir_model::TenantId;
 
     use super::*;
+    use crate::types::{CauseKind, Signal, Thing};
 
     fn event(name: &str, service: &str, phase: AlertPhase, at: i64) -> AlertEvent {
         AlertEvent {
@@ -372,6 +407,45 @@ mod tests {
         assert_eq!(hear(&mut book, "slow", "a", Firing, 10_000, true), Some(id.clone()), "flapping reopens");
         hear(&mut book, "slow", "a", Resolved, 11_000, true);
         assert_ne!(hear(&mut book, "slow", "a", Firing, 60_000, true), Some(id));
+    }
+
+    fn answer(service: &str, score: f64, since: i64) -> Diagnosis {
+        let cause = Cause {
+            service: service.into(),
+            instance: "".into(),
+            kind: CauseKind::Latency,
+            signal: Signal::Metrics,
+            score,
+            since: Some(Timestamp(since)),
+            summary: format!("{service} is slow"),
+            thing: Thing::None,
+            evidence: Vec::new(),
+        };
+        Diagnosis { causes: vec![cause], known: true, confidence: score, ..Diagnosis::default() }
+    }
+
+    #[test]
+    fn a_settled_cause_gives_way_only_to_a_surer_or_a_later_one() {
+        let mut book = Book::default();
+        let id = hear(&mut book, "slow", "a", Firing, 1_000, true).unwrap();
+        let incident = book.get_mut(&id).unwrap();
+        let leads = |i: &Incident| i.cause().unwrap().service.to_string();
+        assert!(incident.learn(answer("early", 0.8, 1_000), Timestamp(2_000)));
+        assert!(incident.learn(answer("fault", 0.9, 1_000), Timestamp(3_000)), "nothing is settled yet");
+        for k in 0..SETTLED {
+            incident.learn(answer("fault", 0.9, 1_000), Timestamp(4_000 + i64::from(k)));
+        }
+        assert!(!incident.learn(answer("backlog", 0.85, 2_000), Timestamp(60_000)));
+        assert_eq!((leads(incident).as_str(), incident.diagnosis.confidence), ("fault", 0.9));
+        assert_eq!(&*incident.diagnosis.causes[1].service, "backlog");
+        // Its own figures fade as the window grows, and it is told at its surest.
+        incident.learn(answer("fault", 0.6, 1_000), Timestamp(61_000));
+        assert_eq!((incident.diagnosis.confidence, incident.diagnosis.causes.len()), (0.9, 1));
+        assert!(incident.learn(answer("another fault", 0.85, 70_000), Timestamp(75_000)));
+        for k in 0..SETTLED {
+            incident.learn(answer("another fault", 0.85, 70_000), Timestamp(76_000 + i64::from(k)));
+        }
+        assert!(incident.learn(answer("surer", 0.95, 1_000), Timestamp(90_000)));
     }
 
     #[test]

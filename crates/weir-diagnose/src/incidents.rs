@@ -13,7 +13,7 @@ use weir_model::{AlertEvent, AlertListener, AlertPhase, Budget, Clock, TenantId,
 
 use crate::diagnose::{Sources, diagnose};
 use crate::graph::Graph;
-use crate::incident::{Book, Incident, IncidentAlert, IncidentState};
+use crate::incident::{Book, CAUSES_MAX, Incident, IncidentAlert, IncidentState};
 use crate::metrics::DiagnoseMetrics;
 use crate::narrative;
 use crate::types::Question;
@@ -24,10 +24,7 @@ const TENANTS_MAX: usize = 1_000;
 /// Between two diagnoses of an incident whose cause may still change, and of one that is settled.
 const EVERY: Duration = Duration::from_secs(3);
 const EVERY_SETTLED: Duration = Duration::from_secs(15);
-/// The same answer so often in a row is settled.
-const SETTLED: u32 = 8;
 const TICK: Duration = Duration::from_millis(500);
-const CAUSES_MAX: usize = 8;
 
 pub struct IncidentOptions {
     pub clock: Arc<dyn Clock>,
@@ -207,7 +204,6 @@ impl Shared {
         if incident.learn(diagnosis, after) {
             tracing::info!(%tenant, incident = id, summary = narrative::summary(incident), "cause changed");
         }
-        let settled = incident.n_same >= SETTLED && incident.diagnosis.known;
-        incident.resolved_at.is_none().then_some(if settled { EVERY_SETTLED } else { EVERY })
+        incident.resolved_at.is_none().then_some(if incident.is_settled() { EVERY_SETTLED } else { EVERY })
     }
 }
