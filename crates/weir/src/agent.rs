@@ -25,6 +25,7 @@ use weir_model::{Clock, CommitFeed, Span, SystemClock, TenantId};
 
 use crate::listen::{self, Protection};
 use crate::memory;
+use crate::own_metrics::OwnMetrics;
 use crate::serve;
 use crate::web_config::WebConfig;
 
@@ -87,6 +88,7 @@ async fn run(args: AgentArgs) -> anyhow::Result<()> {
         CollectorOptions { ingest: ingest.clone(), tenant: TenantId::anonymous(), shutdown: shutdown.clone() };
     let collector = Collector::new(options);
     let mut registry = Registry::default();
+    registry.register_collector(Box::new(OwnMetrics::new(Vec::new())));
     ingest.metrics().register(&mut registry);
     collector.metrics().register(&mut registry);
     remote.metrics().register(&mut registry);

@@ -13,6 +13,7 @@ mod demo;
 mod drill;
 mod listen;
 mod memory;
+mod own_metrics;
 mod serve;
 mod smoke;
 mod test;

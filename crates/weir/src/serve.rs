@@ -27,6 +27,7 @@ use crate::config_files::{ConfigFiles, Configured, Loaded, reload_on_hangup};
 use crate::data::{self, DataArgs, DataDir};
 use crate::listen::{self, Protection};
 use crate::memory;
+use crate::own_metrics::OwnMetrics;
 use crate::web_config::WebConfig;
 
 #[derive(Args, Clone)]
@@ -153,6 +154,8 @@ fn build(
     let changes = Arc::new(ChangeLog::default());
     // Every component adds its own; the prefix stands in each name.
     let mut registry = Registry::default();
+    let accounts = [&root].into_iter().chain(&parts).cloned().collect();
+    registry.register_collector(Box::new(OwnMetrics::new(accounts)));
     let (feed, usage) = (Arc::new(CommitFeed::default()), Arc::new(Usage::default()));
     let remote = RemoteWrites::new(RemoteOptions {
         folder: Some(data.remote_queue.clone()),
