@@ -266,12 +266,29 @@ fn judge(
         during: shift.during,
         unit: meaning.unit,
         since: shift.since,
-        subject: format!("`{labels}`"),
+        subject: format!("`{}`", told(labels)),
         chart: Some(queries::series(labels, meaning.counter)),
         thing: Thing::None,
         callee: None,
         work_grew: false,
     })
+}
+
+/// The series without the labels that say where it comes from: service and instance stand beside it.
+fn told(labels: &Labels) -> Labels {
+    const WHERE: [&str; 10] = [
+        "job",
+        "instance",
+        "service",
+        "service_name",
+        "service_namespace",
+        "service_instance_id",
+        "namespace",
+        "pod",
+        "container",
+        "cluster",
+    ];
+    labels.filter(|name| !WHERE.contains(&name))
 }
 
 /// Values within the range; of a counter its increase per second. Neighbours are averaged until

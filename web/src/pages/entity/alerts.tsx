@@ -5,6 +5,7 @@ import { ago, parseIso } from "../../lib/time";
 import { A } from "../../ui/link";
 import { LabelList } from "../../ui/labels";
 import { Panel, Tag, toneOfState } from "../../ui/panel";
+import { Words } from "../../ui/words";
 
 /** Alerts with the entity's name in a label, and incidents that touch it. */
 export function EntityAlerts({ of, now }: { of: Entity; now: number }) {
@@ -35,7 +36,7 @@ export function EntityAlerts({ of, now }: { of: Entity; now: number }) {
           <li key={one.id}>
             <Tag tone={toneOfState(one.state)}>{one.state}</Tag>
             <A to={`/incidents/${encodeURIComponent(one.id)}`} className="grow">
-              {one.summary || one.title}
+              <Words of={one.summary || one.title} />
             </A>
             <time>{ago(parseIso(one.opened_at) ?? now, now)}</time>
           </li>

@@ -2,6 +2,7 @@ import type { Incident } from "../../api/types";
 import { ago, parseIso, span } from "../../lib/time";
 import { A } from "../../ui/link";
 import { Tag } from "../../ui/panel";
+import { Words } from "../../ui/words";
 
 /** One sentence: what is wrong, or that nothing is. */
 export function IncidentBanner({ incidents, now }: { incidents: Incident[]; now: number }) {
@@ -25,7 +26,7 @@ export function IncidentBanner({ incidents, now }: { incidents: Incident[]; now:
     <div className={`banner ${worst.state === "firing" ? "bad" : "warn"}`} role="alert">
       <Tag tone={worst.state === "firing" ? "bad" : "warn"}>{worst.state}</Tag>
       <A to={`/incidents/${encodeURIComponent(worst.id)}`} className="banner-sentence">
-        {worst.summary || worst.title}
+        <Words of={worst.summary || worst.title} />
       </A>
       <span className="banner-since">for {span(now - (parseIso(worst.since) ?? now))}</span>
       {open.length > 1 && <A to="/incidents">and {open.length - 1} more</A>}

@@ -5,6 +5,7 @@ import { moment, parseIso, type Range } from "../../lib/time";
 import { A, EntityLink } from "../../ui/link";
 import { Panel, Tag } from "../../ui/panel";
 import { Empty } from "../../ui/state";
+import { Words } from "../../ui/words";
 
 /** What may have done it, likeliest first, each with what speaks for it. */
 export function Causes({ of, window }: { of: Incident; window: Range }) {
@@ -39,7 +40,9 @@ function CauseRow({ of, first, window }: { of: Cause; first: boolean; window: Ra
         </span>
         <EntityLink of={{ kind: "service", name: of.service }} />
         <Tag tone="info">{of.kind}</Tag>
-        <span className="cause-text">{of.summary}</span>
+        <span className="cause-text">
+          <Words of={of.summary} />
+        </span>
       </summary>
       <div className="cause-body">
         {thing && <pre className="thing">{thing}</pre>}
@@ -56,7 +59,7 @@ function CauseRow({ of, first, window }: { of: Cause; first: boolean; window: Ra
             <li key={one.text}>
               <Tag tone="idle">{one.signal}</Tag>
               <div className="grow">
-                {one.text}
+                <Words of={one.text} />
                 <BeforeAfter of={one} />
               </div>
               <span className="evidence-links">

@@ -4,6 +4,7 @@ import { parseIso, type Range } from "../../lib/time";
 import type { Mark } from "../../ui/chart";
 import { Panel } from "../../ui/panel";
 import { QueryChart } from "../../ui/query-chart";
+import { plainWords } from "../../ui/words";
 
 /** The charts that show the cause, with the threshold and the moments that matter drawn in. */
 export function EvidenceCharts({ of, window }: { of: Incident; window: Range }) {
@@ -18,7 +19,7 @@ export function EvidenceCharts({ of, window }: { of: Incident; window: Range }) 
             key={one.chart?.query}
             language={one.chart?.language ?? "promql"}
             query={one.chart?.query ?? ""}
-            title={one.text}
+            title={plainWords(one.text)}
             unit={one.chart?.unit ?? one.unit}
             threshold={one.chart?.threshold}
             range={window}

@@ -16,6 +16,7 @@ import { Load } from "../../ui/state";
 import { AlertsOf, ChangeList, RuledOut, Timeline } from "./details";
 import { Causes } from "./causes";
 import { EvidenceCharts } from "./evidence";
+import { Words } from "../../ui/words";
 
 export default function IncidentPage({ id }: { id: string }) {
   const incident = useIncident(id);
@@ -82,7 +83,9 @@ function Answer({ of, now, window }: { of: Incident; now: number; window: Range 
         <Tag tone={toneOfState(of.state)}>{of.state}</Tag>
         <span>{of.known ? alertNames(of) : of.title}</span>
       </div>
-      <h1>{of.summary || of.title}</h1>
+      <h1>
+        <Words of={of.summary || of.title} />
+      </h1>
       <div className="answer-facts">
         {of.known && (
           <span>

@@ -9,6 +9,7 @@ import { useParam } from "../../lib/url";
 import { A, EntityLink } from "../../ui/link";
 import { Panel, Tag, toneOfState } from "../../ui/panel";
 import { Empty, Load } from "../../ui/state";
+import { Words } from "../../ui/words";
 
 export default function IncidentList() {
   const [state, setState] = useParam("state", "all");
@@ -65,7 +66,7 @@ function Row({ of, now }: { of: Incident; now: number }) {
       <Tag tone={toneOfState(of.state)}>{of.state}</Tag>
       <div className="grow">
         <A to={`/incidents/${encodeURIComponent(of.id)}`} className="incident-title">
-          {of.summary || of.title}
+          <Words of={of.summary || of.title} />
         </A>
         <div className="quiet incident-meta">
           <span>{of.title}</span>
