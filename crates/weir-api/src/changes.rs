@@ -50,6 +50,20 @@ pub(crate) fn to_json(change: &Change) -> Value {
     value
 }
 
+/// Waits until something is on disk; what a full disk refuses stands in memory and is written later.
+pub(crate) async fn written(
+    what: &str,
+    flush: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> Result<(), ApiError> {
+    let told = |reason: String| {
+        ApiError(StatusCode::SERVICE_UNAVAILABLE, format!("{what}: kept in memory, and not on disk yet: {reason}"))
+    };
+    match tokio::task::spawn_blocking(flush).await {
+        Ok(flushed) => flushed.map_err(told),
+        Err(stopped) => Err(told(stopped.to_string())),
+    }
+}
+
 async fn list(
     State(app): State<Arc<App>>,
     Tenant(tenant): Tenant,
@@ -141,5 +155,7 @@ async fn record(State(app): State<Arc<App>>, Tenant(tenant): Tenant, body: Bytes
     };
     let changes: Vec<Change> = told.into_iter().enumerate().map(check).collect::<Result<_, _>>()?;
     changes.into_iter().for_each(|change| app.change_sink.record(&tenant, change));
+    let sink = app.change_sink.clone();
+    written("changes", move || sink.flush()).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State};
-use axum::routing::get;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
 use axum::{Json, Router};
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use weir_diagnose::{Incident, IncidentAlert, IncidentState, narrative};
@@ -18,7 +20,10 @@ use crate::tenant::Tenant;
 const LIMIT_MAX: usize = 500;
 
 pub fn router() -> Router<Arc<App>> {
-    Router::new().route("/api/weir/v1/incidents", get(list)).route("/api/weir/v1/incidents/{id}", get(one))
+    Router::new()
+        .route("/api/weir/v1/incidents", get(list))
+        .route("/api/weir/v1/incidents/{id}", get(one))
+        .route("/api/weir/v1/incidents/{id}/acknowledge", post(acknowledge))
 }
 
 #[derive(Deserialize)]
@@ -53,6 +58,43 @@ async fn one(
     let found = app.incidents.get(&tenant, &id);
     let incident =
         found.ok_or_else(|| ApiError::not_found(format!("no incident `{id}`, and none with such an alert")))?;
+    Ok(Json(to_json(&incident, usize::MAX)))
+}
+
+/// Bytes of a name and of a comment.
+const BY_BYTES_MAX: usize = 256;
+const COMMENT_BYTES_MAX: usize = 4096;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Acknowledge {
+    by: String,
+    #[serde(default)]
+    comment: String,
+}
+
+async fn acknowledge(
+    State(app): State<Arc<App>>,
+    Tenant(tenant): Tenant,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<Value>, ApiError> {
+    let Acknowledge { by, comment } = serde_json::from_slice(&body)
+        .map_err(|e| ApiError::bad_request(format!("body of an acknowledgement, {{\"by\", \"comment\"?}}: {e}")))?;
+    if by.trim().is_empty() || by.len() > BY_BYTES_MAX || comment.len() > COMMENT_BYTES_MAX {
+        return Err(ApiError::bad_request(format!(
+            "`by` names who is on it in 1 to {BY_BYTES_MAX} bytes; `comment` has at most {COMMENT_BYTES_MAX}"
+        )));
+    }
+    let Some(incident) = app.incidents.acknowledge(&tenant, &id, by, comment) else {
+        let error = match app.incidents.get(&tenant, &id) {
+            Some(_) => ApiError(StatusCode::CONFLICT, format!("incident `{id}` is resolved already")),
+            None => ApiError::not_found(format!("no incident `{id}`")),
+        };
+        return Err(error);
+    };
+    let incidents = app.incidents.clone();
+    changes::written("the acknowledgement", move || incidents.flush().map_err(|e| e.to_string())).await?;
     Ok(Json(to_json(&incident, usize::MAX)))
 }
 
@@ -99,6 +141,9 @@ fn to_json(incident: &Incident, causes_max: usize) -> Value {
         if let Some(at) = at {
             value[name] = at.rfc3339().into();
         }
+    }
+    if let Some(ack) = &incident.acknowledged {
+        value["acknowledged"] = json!({ "by": ack.by, "at": ack.at.rfc3339(), "comment": ack.comment });
     }
     value
 }

@@ -162,7 +162,7 @@ fn cause(suspect: &Suspect, score: f64, context: &Context<'_>) -> Cause {
 fn told(finding: &Finding, context: &Context<'_>) -> Evidence {
     let mut links = Vec::new();
     if let Some(chart) = &finding.chart {
-        let (page, title) = match chart.language {
+        let (page, title) = match &*chart.language {
             "traceql" => ("traces", "traces"),
             "logql" => ("logs", "log lines"),
             _ => ("metrics", "chart"),
@@ -180,7 +180,7 @@ fn told(finding: &Finding, context: &Context<'_>) -> Evidence {
         signal: finding.signal,
         before: Some(finding.before),
         during: Some(finding.during),
-        unit: Some(finding.unit),
+        unit: Some(finding.unit.into()),
         chart: finding.chart.clone(),
         links,
     }

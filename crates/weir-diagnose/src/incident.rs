@@ -1,9 +1,11 @@
 //! An incident, and the book of a tenant's incidents: pure transitions, time handed in.
 
-use std::collections::VecDeque;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use weir_model::entity::Aliases;
 use weir_model::{AlertEvent, AlertPhase, EntityId, Labels, TimeRange, Timestamp};
 
@@ -53,32 +55,57 @@ impl IncidentState {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct IncidentAlert {
     pub fingerprint: String,
+    #[serde(deserialize_with = "labels")]
     pub labels: Labels,
+    #[serde(deserialize_with = "labels")]
     pub annotations: Labels,
     pub phase: AlertPhase,
     pub active_at: Timestamp,
+    #[serde(serialize_with = "finite", deserialize_with = "any_number")]
     pub value: f64,
     pub expr: Arc<str>,
     pub heard_at: Timestamp,
 }
 
-#[derive(Clone, Debug)]
+fn labels<'de, D: Deserializer<'de>>(from: D) -> Result<Labels, D::Error> {
+    Ok(Labels::from_pairs(BTreeMap::<String, String>::deserialize(from)?))
+}
+
+/// JSON has no word for NaN and the infinities; all come back as NaN.
+fn finite<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+    Some(*value).filter(|v| v.is_finite()).serialize(serializer)
+}
+
+fn any_number<'de, D: Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
+/// Who said that they are on it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    pub by: String,
+    pub at: Timestamp,
+    pub comment: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimelineEntry {
     pub at: Timestamp,
-    /// `alert`, `change`, `cause` or `state`.
-    pub kind: &'static str,
+    /// `alert`, `change`, `cause`, `state` or `acknowledged`.
+    pub kind: Cow<'static, str>,
     pub text: String,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
     pub id: String,
     pub opened_at: Timestamp,
     pub fired_at: Option<Timestamp>,
     pub resolved_at: Option<Timestamp>,
+    pub acknowledged: Option<Acknowledgement>,
     pub alerts: Vec<IncidentAlert>,
     pub window: TimeRange,
     pub baseline: TimeRange,
@@ -112,7 +139,7 @@ impl Incident {
     pub fn note(&mut self, at: Timestamp, kind: &'static str, text: String) {
         if self.timeline.len() < TIMELINE_MAX {
             let idx = self.timeline.partition_point(|e| e.at <= at);
-            self.timeline.insert(idx, TimelineEntry { at, kind, text });
+            self.timeline.insert(idx, TimelineEntry { at, kind: kind.into(), text });
         }
     }
 
@@ -211,9 +238,45 @@ pub struct Book {
     /// Oldest first, open and closed.
     incidents: VecDeque<Incident>,
     n_opened: u64,
+    /// Ids of what has changed, or gone, since [`Book::take_changed`].
+    changed: BTreeSet<String>,
 }
 
 impl Book {
+    /// The incidents of an earlier run, in any order.
+    pub fn restored(mut incidents: Vec<Incident>) -> Self {
+        incidents.sort_by(|a, b| (a.opened_at, &a.id).cmp(&(b.opened_at, &b.id)));
+        Self { n_opened: incidents.len() as u64, incidents: incidents.into(), changed: BTreeSet::new() }
+    }
+
+    /// What is to be written down: each incident as it stands now, `None` when it is gone.
+    pub fn take_changed(&mut self) -> Vec<(String, Option<Incident>)> {
+        let ids = std::mem::take(&mut self.changed);
+        let stands = |id: String| (self.incidents.iter().find(|i| i.id == id).cloned(), id);
+        ids.into_iter().map(stands).map(|(incident, id)| (id, incident)).collect()
+    }
+
+    pub fn has_changed(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// What the caller changed through [`Book::get_mut`].
+    pub fn note_changed(&mut self, id: &str) {
+        self.changed.insert(id.to_owned());
+    }
+
+    /// `None` without such an open incident.
+    pub fn acknowledge(&mut self, id: &str, by: Acknowledgement) -> Option<Incident> {
+        let id = &self.get(id)?.id.clone();
+        let incident = self.get_mut(id).filter(|i| i.resolved_at.is_none())?;
+        let comment = if by.comment.is_empty() { String::new() } else { format!(": {}", by.comment) };
+        incident.note(by.at, "acknowledged", format!("{} is on it{comment}", by.by));
+        incident.acknowledged = Some(by);
+        let incident = incident.clone();
+        self.changed.insert(incident.id.clone());
+        Some(incident)
+    }
+
     /// Takes in an alert's transition. `linked` says whether two entities belong to one graph.
     /// Returns the incident's place when it must be diagnosed anew.
     pub fn hear(
@@ -229,6 +292,7 @@ impl Book {
         if event.phase == AlertPhase::Resolved {
             if let Some(at) = known {
                 self.incidents[at].hear(event, fingerprint, now);
+                self.changed.insert(self.incidents[at].id.clone());
                 self.forget_unfired();
             }
             return None;
@@ -246,7 +310,11 @@ impl Book {
                 incident.entities.push(entity);
             }
         }
-        (new || phase_before != Some(event.phase)).then(|| incident.id.clone())
+        if !new && phase_before == Some(event.phase) {
+            return None;
+        }
+        self.changed.insert(incident.id.clone());
+        Some(incident.id.clone())
     }
 
     /// The open or just closed incident that holds this alert.
@@ -284,6 +352,7 @@ impl Book {
             opened_at: now,
             fired_at: None,
             resolved_at: None,
+            acknowledged: None,
             alerts: Vec::new(),
             window,
             baseline,
@@ -293,8 +362,10 @@ impl Book {
             diagnosed_at: None,
             entities: Vec::new(),
         });
-        if self.incidents.len() > HISTORY_MAX + OPEN_MAX {
-            self.incidents.pop_front();
+        if self.incidents.len() > HISTORY_MAX + OPEN_MAX
+            && let Some(gone) = self.incidents.pop_front()
+        {
+            self.changed.insert(gone.id);
         }
         self.incidents.len() - 1
     }
@@ -311,7 +382,13 @@ impl Book {
 
     /// A pending alert that came to nothing leaves no incident behind.
     fn forget_unfired(&mut self) {
-        self.incidents.retain(|i| i.resolved_at.is_none() || i.fired_at.is_some());
+        self.incidents.retain(|i| {
+            let stays = i.resolved_at.is_none() || i.fired_at.is_some();
+            if !stays {
+                self.changed.insert(i.id.clone());
+            }
+            stays
+        });
     }
 
     /// Closes what nobody speaks of any more.

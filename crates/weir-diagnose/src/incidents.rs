@@ -10,12 +10,14 @@ use tokio_util::sync::CancellationToken;
 use weir_model::entity::Aliases;
 use weir_model::source::{Cancel, ReadContext};
 use weir_model::{AlertEvent, AlertListener, AlertPhase, Budget, Clock, TenantId, Timestamp};
+use weir_state::{Batch, State, StateError};
 
 use crate::diagnose::{Sources, diagnose};
 use crate::graph::Graph;
-use crate::incident::{Book, CAUSES_MAX, Incident, IncidentAlert, IncidentState};
+use crate::incident::{Acknowledgement, Book, CAUSES_MAX, Incident, IncidentAlert, IncidentState};
 use crate::metrics::DiagnoseMetrics;
 use crate::narrative;
+use crate::stored;
 use crate::types::Question;
 
 /// Alert transitions that wait to be heard.
@@ -25,6 +27,8 @@ const TENANTS_MAX: usize = 1_000;
 const EVERY: Duration = Duration::from_secs(3);
 const EVERY_SETTLED: Duration = Duration::from_secs(15);
 const TICK: Duration = Duration::from_millis(500);
+/// Of diagnoses that say the same, every so many is written down for its newer figures.
+const WRITTEN_EVERY: u32 = 5;
 
 pub struct IncidentOptions {
     pub clock: Arc<dyn Clock>,
@@ -36,6 +40,8 @@ pub struct IncidentOptions {
     /// Base of the links to the page, without a slash at the end.
     pub external_url: String,
     pub metrics: DiagnoseMetrics,
+    /// Where incidents outlive a restart.
+    pub state: State,
 }
 
 /// What a notification says of the cause.
@@ -56,6 +62,8 @@ struct Shared {
     options: IncidentOptions,
     books: Mutex<AHashMap<TenantId, Book>>,
     queue: mpsc::Sender<AlertEvent>,
+    /// One writer at a time, so that an older state of an incident never follows a newer one.
+    writing: Mutex<()>,
 }
 
 /// Cheap to clone; listens to alerts and answers questions about incidents.
@@ -79,7 +87,8 @@ impl AlertListener for Incidents {
 impl Incidents {
     pub fn new(options: IncidentOptions) -> (Self, IncidentRunner) {
         let (queue, events) = mpsc::channel(QUEUE_MAX);
-        let shared = Arc::new(Shared { options, books: Mutex::default(), queue });
+        let books = Mutex::new(stored::read(&options.state));
+        let shared = Arc::new(Shared { options, books, queue, writing: Mutex::new(()) });
         (Self(shared.clone()), IncidentRunner { shared, events })
     }
 
@@ -107,6 +116,17 @@ impl Incidents {
         })
     }
 
+    /// Somebody is on it; `None` without such an open incident. Durable after [`Incidents::flush`].
+    pub fn acknowledge(&self, tenant: &TenantId, id: &str, by: String, comment: String) -> Option<Incident> {
+        let at = self.0.options.clock.now();
+        self.0.books.lock().get_mut(tenant)?.acknowledge(id, Acknowledgement { by, at, comment })
+    }
+
+    /// Writes down what changed. Blocks; what fails goes to the disk with the next one.
+    pub fn flush(&self) -> Result<(), StateError> {
+        self.0.flush()
+    }
+
     /// What is known of the cause of an alert, for its notification. `None` when the alert belongs
     /// to no incident, or nothing was read yet.
     pub fn note(&self, tenant: &TenantId, fingerprint: &str) -> Option<CauseNote> {
@@ -127,7 +147,8 @@ impl Incidents {
 impl IncidentRunner {
     /// Until `shutdown`.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut due: AHashMap<(TenantId, String), Timestamp> = AHashMap::new();
+        // What was open when weir stopped is looked into again.
+        let mut due = self.shared.open();
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let cancel = Cancel::default();
@@ -148,6 +169,7 @@ impl IncidentRunner {
                 }
                 _ = tick.tick() => self.shared.expire(),
             }
+            self.shared.write().await;
             let now = self.shared.options.clock.now();
             let ready: Vec<_> = due.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
             for (tenant, id) in ready {
@@ -161,6 +183,37 @@ impl IncidentRunner {
 }
 
 impl Shared {
+    fn open(&self) -> AHashMap<(TenantId, String), Timestamp> {
+        let (books, now) = (self.books.lock(), self.options.clock.now());
+        let open = |(tenant, book): (&TenantId, &Book)| {
+            let open = book.iter().filter(|i| i.resolved_at.is_none());
+            open.map(|i| ((tenant.clone(), i.id.clone()), now)).collect::<Vec<_>>()
+        };
+        books.iter().flat_map(open).collect()
+    }
+
+    fn flush(&self) -> Result<(), StateError> {
+        let _one_at_a_time = self.writing.lock();
+        let mut batch = Batch::default();
+        for (tenant, book) in self.books.lock().iter_mut() {
+            book.take_changed().into_iter().for_each(|(id, incident)| stored::put(&mut batch, tenant, id, incident));
+        }
+        if batch.is_empty() { Ok(()) } else { self.options.state.commit(batch) }
+    }
+
+    /// Writes on a thread that may block.
+    async fn write(self: &Arc<Self>) {
+        if !self.books.lock().values().any(Book::has_changed) {
+            return;
+        }
+        let shared = self.clone();
+        match tokio::task::spawn_blocking(move || shared.flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "incidents are not on disk"),
+            Err(error) => tracing::error!(%error, "writing incidents stopped"),
+        }
+    }
+
     fn hear(&self, event: &AlertEvent, now: Timestamp) -> Option<String> {
         let mut books = self.books.lock();
         if books.len() >= TENANTS_MAX && !books.contains_key(&event.tenant) {
@@ -200,10 +253,18 @@ impl Shared {
             }
         };
         let mut books = self.books.lock();
-        let incident = books.get_mut(tenant)?.get_mut(id)?;
-        if incident.learn(diagnosis, after) {
+        let book = books.get_mut(tenant)?;
+        let incident = book.get_mut(id)?;
+        let changed = incident.learn(diagnosis, after);
+        if changed {
             tracing::info!(%tenant, incident = id, summary = narrative::summary(incident), "cause changed");
         }
-        incident.resolved_at.is_none().then_some(if incident.is_settled() { EVERY_SETTLED } else { EVERY })
+        let worth_writing = changed || incident.n_same % WRITTEN_EVERY == 1;
+        let every = if incident.is_settled() { EVERY_SETTLED } else { EVERY };
+        let next = incident.resolved_at.is_none().then_some(every);
+        if worth_writing {
+            book.note_changed(id);
+        }
+        next
     }
 }

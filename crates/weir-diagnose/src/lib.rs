@@ -30,12 +30,13 @@ mod rank;
 mod span_findings;
 mod span_scan;
 mod stats;
+mod stored;
 mod topology;
 mod types;
 
 pub use diagnose::{Sources, diagnose};
 pub use graph::{EdgeKey, EdgeKind, FlowStat, Graph, GraphView};
-pub use incident::{Incident, IncidentAlert, IncidentState, TimelineEntry};
+pub use incident::{Acknowledgement, Incident, IncidentAlert, IncidentState, TimelineEntry};
 pub use incidents::{CauseNote, IncidentOptions, IncidentRunner, Incidents};
 pub use metrics::DiagnoseMetrics;
 pub use stats::LogHistogram;

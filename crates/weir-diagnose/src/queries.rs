@@ -25,26 +25,26 @@ pub fn spans(service: &str, name: &str) -> Chart {
         quoted(service),
         quoted(name)
     );
-    Chart { language: "traceql", query, unit: Some("s") }
+    Chart { language: "traceql".into(), query, unit: Some("s".into()) }
 }
 
 pub fn failed_spans(service: &str, name: &str) -> Chart {
     let query =
         format!("{{resource.service.name={} && name={} && status=error}} | rate()", quoted(service), quoted(name));
-    Chart { language: "traceql", query, unit: Some("/s") }
+    Chart { language: "traceql".into(), query, unit: Some("/s".into()) }
 }
 
 /// A series as PromQL selects it; counters as rates.
 pub fn series(labels: &Labels, counter: bool) -> Chart {
     let query = if counter { format!("rate({labels}[1m])") } else { labels.to_string() };
-    Chart { language: "promql", query, unit: None }
+    Chart { language: "promql".into(), query, unit: None }
 }
 
 /// Lines of a stream that hold `words`.
 pub fn lines(stream: &Labels, words: &str) -> Chart {
     let filter = if words.is_empty() { String::new() } else { format!(" |= {}", quoted(words)) };
     let query = format!("sum(count_over_time({stream}{filter} [1m]))");
-    Chart { language: "logql", query, unit: Some("lines/min") }
+    Chart { language: "logql".into(), query, unit: Some("lines/min".into()) }
 }
 
 /// Client calls of one service that another answered.
@@ -54,7 +54,7 @@ pub fn service_calls(from: &str, to: &str) -> Chart {
         quoted(from),
         quoted(to)
     );
-    Chart { language: "traceql", query, unit: Some("/s") }
+    Chart { language: "traceql".into(), query, unit: Some("/s".into()) }
 }
 
 /// Percent-encoded for a query string or a path's part.

@@ -1,8 +1,9 @@
 //! Questions and answers of a diagnosis.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize};
 use weir_model::{Change, TenantId, TimeRange, Timestamp};
 
 /// What a diagnosis is asked.
@@ -20,7 +21,7 @@ pub struct Question {
 }
 
 /// What is wrong with a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CauseKind {
     Cpu,
@@ -36,7 +37,7 @@ pub enum CauseKind {
 }
 
 /// Where something showed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Signal {
     Metrics,
@@ -47,7 +48,7 @@ pub enum Signal {
 }
 
 /// The thing itself, more precise than the service.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
 pub enum Thing {
     #[default]
@@ -71,17 +72,17 @@ pub enum Thing {
     },
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chart {
     /// `promql`, `logql` or `traceql`.
-    pub language: &'static str,
+    pub language: Cow<'static, str>,
     pub query: String,
     /// Of what the query gives, which need not be the unit of the finding.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub unit: Option<&'static str>,
+    pub unit: Option<Cow<'static, str>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Link {
     pub title: String,
     /// A path of the page.
@@ -89,7 +90,7 @@ pub struct Link {
 }
 
 /// One finding, for people: what moved, from where to where.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evidence {
     pub text: String,
     pub signal: Signal,
@@ -98,14 +99,14 @@ pub struct Evidence {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub during: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub unit: Option<&'static str>,
+    pub unit: Option<Cow<'static, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chart: Option<Chart>,
     pub links: Vec<Link>,
 }
 
 /// A possible cause.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cause {
     pub service: Arc<str>,
     /// Empty when not known or all instances alike.
@@ -115,7 +116,12 @@ pub struct Cause {
     pub signal: Signal,
     /// How sure, 0 to 1.
     pub score: f64,
-    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "rfc3339")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        serialize_with = "rfc3339",
+        deserialize_with = "parse_rfc3339"
+    )]
     pub since: Option<Timestamp>,
     /// A clause without a full stop: what is wrong and with what.
     pub summary: String,
@@ -130,8 +136,14 @@ pub(crate) fn rfc3339<S: serde::Serializer>(at: &Option<Timestamp>, serializer: 
     }
 }
 
+fn parse_rfc3339<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Timestamp>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    let parse = |t: String| t.parse::<jiff::Timestamp>().map(|at| Timestamp(at.as_millisecond()));
+    text.map(parse).transpose().map_err(serde::de::Error::custom)
+}
+
 /// The answer: causes, best first, and what was looked at in vain.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Diagnosis {
     pub causes: Vec<Cause>,
     /// Whether the first cause stands out enough to be named.
@@ -145,10 +157,11 @@ pub struct Diagnosis {
     /// Services that show symptoms, the worst first.
     pub affected: Vec<Arc<str>>,
     /// What was read, for weir's own figures.
+    #[serde(skip)]
     pub stats: ReadStats,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct ReadStats {
     pub n_series: usize,
     pub n_spans: usize,

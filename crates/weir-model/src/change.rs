@@ -43,6 +43,11 @@ pub struct Change {
 
 pub trait ChangeSink: Send + Sync {
     fn record(&self, tenant: &TenantId, change: Change);
+
+    /// Makes durable what was recorded, where there is something to make it so. Blocks.
+    fn flush(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 pub trait ChangeSource: Send + Sync {

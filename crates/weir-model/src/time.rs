@@ -58,7 +58,7 @@ impl Nanos {
 }
 
 /// A range of milliseconds, both ends included, as Prometheus' selectors have it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeRange {
     pub start: Timestamp,
     pub end: Timestamp,

@@ -476,16 +476,15 @@ impl Restored {
         Self { alerts, now }
     }
 
-    /// What belongs to none of the tenant's rules as they are now.
-    pub fn forget(&mut self, tenant: &TenantId) -> Batch {
-        let mut batch = Batch::default();
-        self.alerts.retain(|(of, name), _| {
-            if of == tenant {
-                batch.remove(TABLE, tenant, name.clone());
-            }
-            of != tenant
-        });
-        batch
+    /// What belongs to none of the tenant's rules as they are now: its records, and the ends of its alerts.
+    pub fn forget(&mut self, tenant: &TenantId) -> (Batch, Vec<Transition>) {
+        let (mut batch, mut ended) = (Batch::default(), Vec::new());
+        let now = self.now;
+        for ((of, name), stored) in self.alerts.extract_if(|(of, _), _| of == tenant) {
+            batch.remove(TABLE, &of, name);
+            ended.extend(stored.alerts.into_iter().filter_map(|alert| alert.ended(now)));
+        }
+        (batch, ended)
     }
 }
 

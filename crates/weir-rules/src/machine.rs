@@ -427,6 +427,13 @@ impl StoredAlert {
         alert
     }
 
+    /// Its end, if listeners were told of it: its rule is gone.
+    pub fn ended(self, now: Timestamp) -> Option<Transition> {
+        let alert = self.alert();
+        let (_, active_at) = alert.announced?;
+        Some(alert.transition(AlertPhase::Resolved, active_at, now, false))
+    }
+
     /// Whether the same alert stands where it stood; values and texts change all the time.
     pub fn stands_as(&self, other: &Self) -> bool {
         (&self.labels, self.grid, self.absent_since, self.announced)

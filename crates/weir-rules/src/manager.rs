@@ -20,6 +20,7 @@ use crate::arrival::{Arrivals, Dirty, grows_with_data};
 use crate::expand::{Element, Surroundings};
 use crate::file::{RuleGroup, RuleKind};
 use crate::group::{Group, Restored};
+use crate::machine::Transition;
 use crate::metrics::Metrics;
 use crate::view::{AlertView, GroupView, HistoryEntry};
 
@@ -190,10 +191,15 @@ impl Rules {
                 Group::new(tenant.clone(), config, interval, inner.query_offset, dirty, wake, before, &mut restored);
             groups.push(Arc::new(group));
         }
-        if let Err(error) = inner.shared.state.commit(restored.forget(tenant)) {
+        let (forgotten, ended) = restored.forget(tenant);
+        drop(restored);
+        // Rules that went while weir was down: whoever was told that they fire is told that they ended.
+        for t in ended {
+            inner.shared.announce(ended_event(tenant, t), false);
+        }
+        if let Err(error) = inner.shared.state.commit(forgotten) {
             tracing::error!(%error, "alert states of rules that are gone are still on disk");
         }
-        drop(restored);
         let now = inner.shared.clock.now();
         for group in &old {
             group.retire(&inner.shared, now);
@@ -233,6 +239,21 @@ impl Rules {
         }
         self.0.tasks.close();
         self.0.tasks.wait().await;
+    }
+}
+
+/// Of a rule whose expression nobody knows any more.
+fn ended_event(tenant: &TenantId, t: Transition) -> AlertEvent {
+    AlertEvent {
+        tenant: tenant.clone(),
+        labels: t.labels,
+        annotations: t.annotations,
+        phase: t.phase,
+        active_at: t.active_at,
+        at: t.at,
+        value: t.value,
+        expr: Arc::default(),
+        generator_url: String::new(),
     }
 }
 

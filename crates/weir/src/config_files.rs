@@ -79,10 +79,14 @@ pub struct Configured {
 impl Configured {
     /// Targets and rules; without a `prometheus.yml` there are none.
     pub fn apply(&self, prometheus: Option<PrometheusConfig>, groups: Vec<RuleGroup>) -> anyhow::Result<()> {
-        let Some(config) = prometheus else { return Ok(()) };
-        let (n_scrapes, n_groups) = (config.scrape_configs.len(), groups.len());
-        self.remote.apply(&config).map_err(anyhow::Error::msg).context("--prometheus-config")?;
-        self.collector.apply(&config).map_err(anyhow::Error::msg).context("--prometheus-config")?;
+        let n_groups = groups.len();
+        let mut n_scrapes = 0;
+        if let Some(config) = prometheus {
+            n_scrapes = config.scrape_configs.len();
+            self.remote.apply(&config).map_err(anyhow::Error::msg).context("--prometheus-config")?;
+            self.collector.apply(&config).map_err(anyhow::Error::msg).context("--prometheus-config")?;
+        }
+        // Also when there are none: alerts of an earlier run end with their rules.
         self.rules.load(&TenantId::anonymous(), groups);
         tracing::info!(n_scrapes, n_groups, "scrape configuration and rules read");
         Ok(())

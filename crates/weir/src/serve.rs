@@ -20,7 +20,7 @@ use weir_kafka::{ClusterOptions, LagOptions, LagPoller};
 use weir_logql::HidingSource;
 use weir_model::entity::{Aliases, EntityTable};
 use weir_model::usage::Usage;
-use weir_model::{Budget, Clock, CommitFeed, SystemClock, TenantId};
+use weir_model::{Budget, ChangeSink, Clock, CommitFeed, SystemClock, TenantId};
 
 use crate::alerting::{self, Alerting};
 use crate::config_files::{ConfigFiles, Configured, Loaded, reload_on_hangup};
@@ -151,7 +151,9 @@ fn build(
     let log_source = Arc::new(HidingSource::new(logs.clone(), log_deletions.clone()));
     let spans = data.spans(spans)?;
     tokio::spawn(tick_spans(spans.clone(), clock.clone(), shutdown.clone()));
-    let changes = Arc::new(ChangeLog::default());
+    let state = data.state()?;
+    let changes = Arc::new(ChangeLog::open(state.clone()));
+    tokio::spawn(write_changes(changes.clone(), shutdown.clone()));
     // Every component adds its own; the prefix stands in each name.
     let mut registry = Registry::default();
     let accounts = [&root].into_iter().chain(&parts).cloned().collect();
@@ -197,6 +199,7 @@ fn build(
         aliases: Aliases::default(),
         external_url: external_url.clone(),
         metrics: diagnose_metrics,
+        state: state.clone(),
     });
     tokio::spawn(incident_runner.run(shutdown.clone()));
     let lag_options = LagOptions { clusters: kafka, tenant: TenantId::anonymous(), budget: lag.clone() };
@@ -216,7 +219,7 @@ fn build(
             budget: rules.clone(),
             incidents: &incidents,
             external_url: external_url.clone(),
-            state: data.state()?,
+            state,
             registry: &mut registry,
             shutdown,
         },
@@ -256,6 +259,27 @@ fn build(
         external_url,
         demo,
     }))
+}
+
+/// Changes that telemetry told of reach the disk within a second; those of the API before its answer.
+async fn write_changes(changes: Arc<ChangeLog>, shutdown: CancellationToken) {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut was_failing = false;
+    while !shutdown.is_cancelled() {
+        tokio::select! {
+            _ = every.tick() => {}
+            // Once more, for what came since.
+            () = shutdown.cancelled() => {}
+        }
+        let changes = changes.clone();
+        let written = tokio::task::spawn_blocking(move || changes.flush()).await;
+        let error = written.map_err(|e| e.to_string()).flatten().err();
+        if let Some(error) = error.as_ref().filter(|_| !was_failing) {
+            tracing::error!(error, "changes are in memory and not on disk yet");
+        }
+        was_failing = error.is_some();
+    }
 }
 
 /// What the store has to do from time to time: blocks, retention, repair of its log.

@@ -125,6 +125,7 @@ export interface Incident {
   opened_at: string;
   fired_at?: string;
   resolved_at?: string;
+  acknowledged?: { by: string; at: string; comment: string };
   window: { start: string; end: string };
   baseline: { start: string; end: string };
   alerts: IncidentAlert[];

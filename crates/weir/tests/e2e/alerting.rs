@@ -81,7 +81,7 @@ async fn webhook() -> (String, std::sync::Arc<std::sync::Mutex<Vec<Value>>>) {
     (url, got)
 }
 
-async fn wait_for(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn wait_for(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     for _ in 0..600 {
         if holds().await {
             return;

@@ -6,6 +6,7 @@ mod agent;
 mod alerting;
 mod bad_input;
 mod harness;
+mod incidents;
 mod lag;
 mod log_durability;
 mod logs_traces;
