@@ -34,7 +34,7 @@ impl Stores {
     pub fn in_memory(logs: Arc<weir_events::LogStore>, spans: Arc<weir_events::MemSpans>) -> Arc<Self> {
         let clock = weir_model::SimClock::at(weir_model::Timestamp(1_700_000_000_000));
         let feed = Arc::new(CommitFeed::default());
-        let log_deletions: Arc<dyn LogDeletions> = Arc::new(weir_events::MemDeletions::default());
+        let log_deletions: Arc<dyn LogDeletions> = Arc::new(weir_events::Deletions::default());
         let logs = Arc::new(weir_logql::HidingSource::new(logs, log_deletions.clone()));
         Arc::new(Self { clock: Arc::new(clock), query_budget: Budget::unlimited(), logs, log_deletions, spans, feed })
     }

@@ -10,13 +10,13 @@
 //! span (by id and kind) once.
 
 mod changes;
+mod deletions;
 mod logs;
-mod mem_deletions;
 mod mem_spans;
 mod spans;
 
 pub use changes::ChangeLog;
+pub use deletions::{Deletions, DeletionsError, decode_deletions};
 pub use logs::{LogStore, LogStoreError, LogStoreOptions, Recovered};
-pub use mem_deletions::MemDeletions;
 pub use mem_spans::MemSpans;
 pub use spans::{SpanStore, SpanStoreError, SpanStoreOptions, SpanStoreStats, decode_frame, decode_tables};

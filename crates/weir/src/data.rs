@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
-use weir_events::{LogStore, LogStoreOptions, SpanStore, SpanStoreOptions};
+use weir_events::{Deletions, LogStore, LogStoreOptions, SpanStore, SpanStoreOptions};
 use weir_ingest::{Ingest, RemoteRequest};
 use weir_model::{Budget, Clock};
 use weir_state::State;
@@ -107,6 +107,11 @@ impl DataDir {
         let options = MetricStoreOptions::default();
         let store = MetricStore::open(self.dir.clone(), budget, clock, options).context("open the metric store")?;
         Ok(Arc::new(store))
+    }
+
+    /// Which lines are hidden.
+    pub fn log_deletions(&self) -> anyhow::Result<Arc<Deletions>> {
+        Ok(Arc::new(Deletions::open(self.dir.clone()).context("open the delete requests for logs")?))
     }
 
     /// The span store; new spans and indexes take their memory from `budget`.

@@ -14,7 +14,7 @@ use weir_api::{App, DemoControl};
 use weir_collect::remote::QUEUE_BYTES_DEFAULT;
 use weir_collect::{Collector, CollectorOptions, RemoteOptions, RemoteWrites, Tee};
 use weir_diagnose::{DiagnoseMetrics, Graph, IncidentOptions, Incidents, Sources};
-use weir_events::{ChangeLog, MemDeletions, SpanStore};
+use weir_events::{ChangeLog, SpanStore};
 use weir_ingest::{Ingest, IngestOptions, Limits};
 use weir_kafka::{ClusterOptions, LagOptions, LagPoller};
 use weir_logql::HidingSource;
@@ -146,7 +146,7 @@ fn build(
     let [metrics, logs, spans, query_budget, rules, graph, lag] = &parts;
     let metrics = data.metrics(metrics, clock.clone())?;
     let logs = data.logs(logs, clock.clone(), shutdown)?;
-    let log_deletions = Arc::new(MemDeletions::default());
+    let log_deletions = data.log_deletions()?;
     // Whoever reads logs reads them without what was deleted.
     let log_source = Arc::new(HidingSource::new(logs.clone(), log_deletions.clone()));
     let spans = data.spans(spans)?;

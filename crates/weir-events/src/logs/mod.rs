@@ -25,5 +25,6 @@ mod text;
 mod view;
 
 pub use bytes::Damaged;
+pub(crate) use bytes::{Reader, put_bytes, put_int, put_uint};
 pub use durable::{LogStoreError, LogStoreOptions, Recovered};
 pub use store::LogStore;
