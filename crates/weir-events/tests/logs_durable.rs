@@ -75,6 +75,9 @@ async fn what_was_acknowledged_survives_any_crash() {
                 if write % 5 == 4 {
                     let _ = store.cut();
                 }
+                if write == 7 {
+                    let _ = store.compact();
+                }
             }
             n_crashes += u32::from(dir.has_crashed());
             drop(store);
@@ -162,4 +165,81 @@ async fn a_damaged_segment_costs_itself() {
     let found = lines(&store).await;
     assert_eq!(found.len(), 300);
     assert!(found.iter().all(|(_, line)| line.starts_with("part 1")));
+}
+
+fn n_files(dir: &SimDir) -> usize {
+    dir.list("logs/blocks/t-anonymous").unwrap().len()
+}
+
+#[tokio::test]
+async fn small_files_become_one_and_readers_notice_nothing() {
+    let (dir, clock) = (SimDir::new(3), Arc::new(SimClock::at(NOW)));
+    let (store, _) = open(&dir, &clock);
+    let tenant = TenantId::anonymous();
+    for cut in 0..20_i64 {
+        // Late, repeated and equal times, in several streams.
+        let new: Vec<_> =
+            (0..30).map(|i| (NOW.nanos().0 + cut % 7 * 10 + i % 5, format!("line {} of {i}", cut / 2))).collect();
+        let apps = ["a", "b"].map(|app| batch(app, &new));
+        store.append(&tenant, &apps).unwrap();
+        store.cut().unwrap();
+    }
+    assert_eq!(n_files(&dir), 20);
+    let all = LogFragment {
+        matchers: vec![],
+        start: Nanos::MIN,
+        end: Nanos::MAX,
+        direction: Direction::Forward,
+        predicates: vec![],
+    };
+    async fn in_order(store: &LogStore, all: &LogFragment) -> Vec<(Labels, LogEntry)> {
+        let mut cursor = store.open(&TenantId::anonymous(), all, &ReadContext::unlimited()).await.unwrap();
+        drain(&mut *cursor)
+    }
+    fn drain(cursor: &mut dyn weir_model::source::LogCursor) -> Vec<(Labels, LogEntry)> {
+        let mut found = Vec::new();
+        while let Some(batch) = cursor.next(None).unwrap() {
+            found.extend(batch.entries.into_iter().map(|e| (batch.labels.clone(), e)));
+        }
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
+    }
+    let before = in_order(&store, &all).await;
+    let mut reading = store.open(&tenant, &all, &ReadContext::unlimited()).await.unwrap();
+    assert!(store.compact().unwrap());
+    assert_eq!(n_files(&dir), 21, "a reader is left");
+    assert_eq!(in_order(&store, &all).await, before);
+    assert_eq!(drain(&mut *reading), before);
+    drop(reading);
+    store.maintain().unwrap();
+    assert_eq!(n_files(&dir), 1);
+    assert!(!store.compact().unwrap());
+    drop(store);
+    let (store, recovered) = open(&dir, &clock);
+    assert_eq!((recovered.files, recovered.damaged, recovered.replayed_entries), (1, 0, 0));
+    assert_eq!(in_order(&store, &all).await, before);
+}
+
+#[tokio::test]
+async fn a_crash_while_files_are_merged_loses_and_repeats_nothing() {
+    let mut n_crashes = 0;
+    for seed in 0..120_u64 {
+        let (dir, clock) = (SimDir::new(seed), Arc::new(SimClock::at(NOW)));
+        let (store, _) = open(&dir, &clock);
+        for cut in 0..9_i64 {
+            store.append(&TenantId::anonymous(), &[batch("a", &[(cut, format!("line {cut}"))])]).unwrap();
+            store.cut().unwrap();
+        }
+        let before = lines(&store).await;
+        dir.crash_after(1 + seed * 13 % 700);
+        let _ = store.compact();
+        n_crashes += u32::from(dir.has_crashed());
+        drop(store);
+        dir.restart();
+        let (store, recovered) = open(&dir, &clock);
+        assert_eq!(recovered.damaged, 0, "seed {seed}");
+        assert_eq!(lines(&store).await, before, "seed {seed}");
+        assert!(matches!(n_files(&dir), 1 | 9), "seed {seed}: {} files", n_files(&dir));
+    }
+    assert!(n_crashes > 30, "{n_crashes} crashes only");
 }

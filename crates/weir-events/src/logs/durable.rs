@@ -7,11 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ahash::AHashSet;
 use parking_lot::{Mutex, RwLock};
 use weir_model::sink::{StreamBatch, WriteError};
+use weir_model::source::ReadError;
 use weir_model::{Budget, Clock, Nanos, TenantId, Timestamp};
 use weir_wal::{Dir, DirError, DirErrorKind, Log, LogError, LogOptions, Position, Replayed};
 
+use super::compact::Gone;
 use super::manifest::{FileMeta, Manifest, PATH};
 use super::request;
 use super::slot::{Saved, Slot, slots_of};
@@ -44,6 +47,10 @@ pub enum LogStoreError {
     Dir(#[from] DirError),
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("log segments cannot be merged: {0}")]
+    Segment(super::Damaged),
     #[error("{PATH} is damaged ({0}); restore it, or move the folder `logs` away to begin anew")]
     Manifest(super::Damaged),
 }
@@ -65,11 +72,15 @@ pub(crate) struct Durable {
     options: LogStoreOptions,
     /// Held shared while a frame and the memory it describes change, alone while a cut is placed.
     pub gate: RwLock<()>,
-    manifest: Mutex<Manifest>,
+    pub manifest: Mutex<Manifest>,
     /// When the first row that is in no file yet came.
     unsaved_since: Mutex<Option<Timestamp>>,
-    /// One cut at a time.
-    cutting: Mutex<()>,
+    /// One cut or merge at a time.
+    pub cutting: Mutex<()>,
+    /// Files that are not merged, by number.
+    pub left_alone: Mutex<AHashSet<u64>>,
+    /// Files that go when their last reader does.
+    pub gone: Mutex<Vec<Gone>>,
 }
 
 pub(crate) fn write_error(error: &LogError) -> WriteError {
@@ -86,7 +97,7 @@ impl Durable {
         Ok(end)
     }
 
-    fn swap_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<(), DirError> {
+    pub(crate) fn swap_manifest(&self, change: impl FnOnce(&mut Manifest)) -> Result<(), DirError> {
         let mut manifest = self.manifest.lock();
         let mut next = manifest.clone();
         change(&mut next);
@@ -124,6 +135,8 @@ impl LogStore {
             manifest: Mutex::new(manifest.clone()),
             unsaved_since: Mutex::new(None),
             cutting: Mutex::new(()),
+            left_alone: Mutex::default(),
+            gone: Mutex::default(),
         };
         let store = Self::with(budget, Some(durable), manifest.next_segment);
         for meta in &manifest.files {
@@ -141,9 +154,13 @@ impl LogStore {
                 // A lost file costs itself.
                 tracing::error!(%error, "a file of log segments cannot be read");
                 recovered.damaged += 1;
+                durable.left_alone.lock().insert(meta.number);
                 return Ok(());
             }
         };
+        if !damage.is_empty() {
+            durable.left_alone.lock().insert(meta.number);
+        }
         for error in &damage {
             tracing::error!(%error, "a log segment is damaged and left out");
         }
@@ -186,7 +203,7 @@ impl LogStore {
         Ok(())
     }
 
-    /// What is due at this time: the log's interval, a cut, deletion by age. Meant for every second.
+    /// What is due at this time: the log's interval, a cut, deletion by age, a merge. Meant for every second.
     pub fn maintain(&self) -> Result<(), LogStoreError> {
         let Some(durable) = &self.durable else { return Ok(()) };
         let now = durable.clock.now();
@@ -195,7 +212,9 @@ impl LogStore {
         if is_old || durable.log.wants_cut() || self.unsaved_bytes() >= UNSAVED_BYTES.min(self.limit_bytes / 8) {
             self.cut()?;
         }
-        self.delete_old(now)
+        self.delete_old(now)?;
+        self.compact()?;
+        self.remove_gone(durable)
     }
 
     /// Everything accepted so far into files; the write-ahead log forgets it.
@@ -241,7 +260,7 @@ impl LogStore {
     }
 
     /// Segments, none empty, into a new file that no manifest lists yet.
-    fn save(
+    pub(crate) fn save(
         &self,
         durable: &Durable,
         tenant: &TenantId,
@@ -284,12 +303,12 @@ impl LogStore {
         }
         durable.swap_manifest(|manifest| manifest.files.retain(|f| !gone.contains(f)))?;
         for meta in &gone {
-            let freed = self.tenant_or_new(&meta.tenant).remove_file(meta.number);
-            self.release(freed);
-            durable.dir.remove(&meta.path())?;
+            let slots = self.tenant_or_new(&meta.tenant).remove_file(meta.number);
+            self.release(slots.iter().map(|slot| slot.let_go()).sum());
+            durable.gone.lock().push(Gone { path: meta.path(), slots });
             tracing::info!(path = meta.path(), until = %meta.max.millis().rfc3339(), "logs past their retention deleted");
         }
-        Ok(())
+        self.remove_gone(durable)
     }
 }
 
@@ -325,18 +344,18 @@ impl Tenant {
         slots
     }
 
-    /// Bytes of memory freed.
-    fn remove_file(&self, number: u64) -> u64 {
-        let mut freed = 0;
+    /// Its segments, which no new reader finds.
+    fn remove_file(&self, number: u64) -> Vec<Arc<Slot>> {
+        let mut gone = Vec::new();
         for group in &self.groups {
             group.write().slots.retain(|slot| {
                 let stays = slot.saved().is_none_or(|saved| saved.file != number);
                 if !stays {
-                    freed += slot.head_bytes() + slot.evict() + slot.evict_filter();
+                    gone.push(slot.clone());
                 }
                 stays
             });
         }
-        freed
+        gone
     }
 }

@@ -40,6 +40,14 @@ impl Loader {
         Self::or_damaged(slot, slot.load(self.dir.as_deref(), |bytes| self.keep(bytes)))
     }
 
+    /// For who reads it once: what is not in memory is not kept there.
+    pub(crate) fn segment_once(&self, slot: &Slot) -> Result<Option<Arc<Segment>>, ReadError> {
+        if slot.is_damaged() {
+            return Ok(None);
+        }
+        Self::or_damaged(slot, slot.load(self.dir.as_deref(), |_| false))
+    }
+
     /// The segment's filter alone.
     pub(crate) fn filter(&self, slot: &Slot) -> Result<Option<Bytes>, ReadError> {
         if slot.is_damaged() {

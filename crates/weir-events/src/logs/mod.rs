@@ -5,6 +5,7 @@ mod bloom;
 mod build;
 mod bytes;
 mod column;
+mod compact;
 mod cursor;
 mod durable;
 mod find;

@@ -96,6 +96,10 @@ impl Slot {
     pub(crate) fn evict_filter(&self) -> u64 {
         if self.state.lock().filter.take().is_some() { self.filter_bytes as u64 } else { 0 }
     }
+    /// Bytes freed when it leaves the store, its head among them.
+    pub(crate) fn let_go(&self) -> u64 {
+        self.head_bytes() + self.evict() + self.evict_filter()
+    }
     pub(crate) fn has_filter(&self) -> bool {
         self.state.lock().filter.is_some()
     }

@@ -21,7 +21,7 @@ use super::scan;
 use super::slot::Slot;
 
 /// Rows of a group's head before it becomes a segment.
-const HEAD_ROWS: usize = 64 << 10;
+pub(crate) const HEAD_ROWS: usize = 64 << 10;
 /// Heads of all groups take at most this much, and at most a quarter of the budget.
 const HEADS_BYTES: u64 = 48 << 20;
 /// Streams of different services share a group past so many.
@@ -71,7 +71,7 @@ impl Tenant {
 /// dropped when it is used up), or on disk too ([`LogStore::open`]), where memory is a cache.
 pub struct LogStore {
     tenants: RwLock<AHashMap<TenantId, Arc<Tenant>>>,
-    loader: Arc<Loader>,
+    pub(crate) loader: Arc<Loader>,
     pub(crate) next_id: AtomicU64,
     heads_bytes_max: u64,
     pub(crate) limit_bytes: u64,
