@@ -10,12 +10,14 @@ use weir_collect::Collector;
 use weir_diagnose::{Graph, Incidents};
 use weir_ingest::Ingest;
 use weir_kafka::LagHandle;
+use weir_model::admin::MetricAdmin;
 use weir_model::source::{LogSource, MetricSource, SpanSource};
 use weir_model::usage::Usage;
 use weir_model::{Budget, ChangeSink, ChangeSource, Clock, CommitFeed, LogDeletions, Timestamp};
 use weir_rules::Rules;
 
 use crate::demo::{self, DemoControl};
+use crate::flush::{self, Flush};
 use crate::stores::Stores;
 use crate::targets::Reload;
 use crate::{
@@ -29,6 +31,11 @@ pub struct App {
     /// The account that queries draw from.
     pub query_budget: Budget,
     pub metrics: Arc<dyn MetricSource>,
+    /// Figures, deletion and snapshots of the same store; the latter two only with `--web.enable-admin-api`.
+    pub metric_admin: Arc<dyn MetricAdmin>,
+    pub admin_api: bool,
+    /// Logs and traces accepted so far into blocks.
+    pub flush: Flush,
     /// Without what `log_deletions` hides.
     pub logs: Arc<dyn LogSource>,
     pub log_deletions: Arc<dyn LogDeletions>,
@@ -69,11 +76,14 @@ pub fn router(app: Arc<App>) -> Router {
         app.query_budget.clone(),
         app.external_url.clone(),
     );
+    let admin = prometheus::admin::Admin { store: app.metric_admin.clone(), is_enabled: app.admin_api };
     let stores = Stores::of(&app);
     Router::new()
         .merge(prometheus::router(Arc::new(prometheus)))
+        .merge(prometheus::admin::router(Arc::new(admin)))
         .merge(alertmanager::router())
         .merge(diagnose::router())
+        .merge(flush::router())
         .merge(changes::router())
         .merge(incidents::router())
         .merge(lag::router())

@@ -17,6 +17,7 @@ mod cors;
 mod data_in;
 mod demo;
 mod diagnose;
+mod flush;
 mod incidents;
 mod lag;
 mod loki;
@@ -34,5 +35,6 @@ pub mod tenant;
 
 pub use app::{App, router};
 pub use demo::DemoControl;
+pub use flush::Flush;
 pub use push::grpc_router;
 pub use targets::Reload;

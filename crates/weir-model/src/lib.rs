@@ -18,6 +18,7 @@
 //! [`TenantId`] is the first argument of every read and write; every store, cache and queue draws
 //! its memory from a [`Budget`].
 
+pub mod admin;
 pub mod alert;
 pub mod budget;
 pub mod change;

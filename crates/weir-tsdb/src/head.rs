@@ -1,7 +1,12 @@
 //! The head: all series of all tenants, their newest samples in memory.
 
+mod cut;
 mod read;
+mod stats;
 mod tenant;
+
+pub(crate) use cut::Frozen;
+pub(crate) use read::HeadCursor;
 
 use std::sync::Arc;
 
@@ -28,6 +33,8 @@ pub struct Head {
     tenants: RwLock<AHashMap<TenantId, Arc<Tenant>>>,
     account: Mutex<Account>,
     full: WhenFull,
+    /// Held by those who began to read since the last cut.
+    reading: RwLock<Arc<()>>,
 }
 
 /// What a head does when its budget is used up.
@@ -81,7 +88,12 @@ impl Head {
 
     pub fn with(budget: &Budget, full: WhenFull) -> Self {
         let held = budget.try_reserve(0).expect("nothing fits into any budget");
-        Self { tenants: RwLock::default(), account: Mutex::new(Account { held, owed: 0 }), full }
+        Self {
+            tenants: RwLock::default(),
+            account: Mutex::new(Account { held, owed: 0 }),
+            full,
+            reading: RwLock::default(),
+        }
     }
 
     /// Number of series held, over all tenants.
@@ -193,6 +205,16 @@ impl Head {
             self.account.lock().settle(estimated, appended.taken_bytes);
             return Ok(appended.outcome(&batch.labels));
         }
+    }
+
+    /// Like [`Head::append_batch`], and takes exemplars of series whose samples are in blocks.
+    pub(crate) fn restore_batch(&self, tenant: &TenantId, batch: &MetricBatch) -> Result<(), WriteError> {
+        self.append_batch(tenant, batch)?;
+        let tenant = self.tenant_or_new(tenant);
+        for series in batch.series.iter().filter(|s| s.n_samples() == 0 && !s.exemplars.is_empty()) {
+            self.append_more(&tenant, series)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn append_columns_only(

@@ -252,6 +252,42 @@ impl Index {
     pub fn all(&self) -> &RoaringBitmap {
         &self.all
     }
+
+    /// All series with what their labels are sorted by; [`LabelOrder::sorted`] needs no lock.
+    pub fn label_order(&self) -> LabelOrder {
+        let mut ranks = vec![0; self.pairs.len()];
+        for (rank, id) in (0..).zip(self.names.values().flat_map(BTreeMap::values)) {
+            ranks[*id as usize] = rank;
+        }
+        let mut order = LabelOrder { ranks: Vec::new(), series: Vec::with_capacity(self.len()) };
+        for slot in &self.all {
+            let start = order.ranks.len();
+            order.ranks.extend(self.entries[slot as usize].pairs.iter().map(|id| ranks[*id as usize]));
+            order.series.push((self.series(slot), start..order.ranks.len()));
+        }
+        order
+    }
+
+    /// Labels, each with the number of its series.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str, u64)> {
+        let pairs = self.names.values().flat_map(BTreeMap::values).map(|id| &self.pairs[*id as usize]);
+        pairs.map(|pair| (&*pair.name, &*pair.value, pair.slots.len()))
+    }
+}
+
+/// Series, each with the ranks of its labels among all labels by name and value.
+pub(crate) struct LabelOrder {
+    ranks: Vec<u32>,
+    series: Vec<(SeriesRef, std::ops::Range<usize>)>,
+}
+
+impl LabelOrder {
+    /// Ascending by labels.
+    pub fn sorted(mut self) -> impl Iterator<Item = SeriesRef> {
+        let ranks = self.ranks;
+        self.series.sort_unstable_by(|(_, a), (_, b)| ranks[a.clone()].cmp(&ranks[b.clone()]));
+        self.series.into_iter().map(|(series, _)| series)
+    }
 }
 
 #[cfg(test)]
@@ -285,6 +321,9 @@ mod tests {
                 }
             }
             prop_assert_eq!(index.len(), model.len());
+            let sorted: Vec<_> = index.label_order().sorted().collect();
+            let labels: Vec<_> = sorted.iter().map(|s| index.labels(*s).unwrap()).collect();
+            prop_assert!(labels.len() == model.len() && labels.is_sorted());
             for (op, value) in [
                 (MatchOp::Equal, "v1"), (MatchOp::Equal, ""), (MatchOp::NotEqual, "v1"), (MatchOp::NotEqual, ""),
                 (MatchOp::Regex, "v1|v2"), (MatchOp::Regex, "v1|"), (MatchOp::NotRegex, "v.*"), (MatchOp::NotRegex, "v1"),

@@ -21,4 +21,4 @@ mod store;
 
 pub use frame::decode_batch;
 pub use head::{Head, WhenFull};
-pub use store::{Logged, MetricStore, MetricStoreOptions, Recovered};
+pub use store::{Logged, MetricStore, MetricStoreError, MetricStoreOptions, Recovered, ReplayError};

@@ -39,6 +39,45 @@ struct More {
     exemplars: VecDeque<Exemplar>,
     /// Of all the above.
     bytes: u64,
+    /// On its way into a block; read like the rest until the block is listed.
+    frozen: Option<Box<Frozen>>,
+}
+
+/// What a cut took.
+#[derive(Debug, Default)]
+struct Frozen {
+    runs: Vec<Run>,
+    late: Vec<Sample>,
+    open: Open,
+    histograms: Vec<HistogramSample>,
+}
+
+impl Frozen {
+    fn size_bytes(&self) -> u64 {
+        let runs = self.runs.iter().map(Run::size_bytes).sum::<u64>();
+        let histograms = self.histograms.iter().map(histogram_bytes).sum::<u64>();
+        let plain = self.open.capacity_bytes() + LATE_BYTES * self.late.len() as u64;
+        std::mem::size_of::<Self>() as u64 + runs + histograms + plain
+    }
+
+    fn is_empty(&self) -> bool {
+        self.runs.is_empty() && self.late.is_empty() && self.open.is_empty() && self.histograms.is_empty()
+    }
+
+    /// Besides its runs.
+    fn has_plain_in(&self, range: TimeRange) -> bool {
+        let idx = self.open.position(range.start.0);
+        (idx < self.open.len() && self.open.get(idx).at <= range.end)
+            || self.late.iter().any(|s| range.contains(s.at))
+            || self.histograms.iter().any(|h| range.contains(h.at))
+    }
+
+    fn span(&self) -> Option<(i64, i64)> {
+        let plain = || self.late.iter().map(|s| s.at.0).chain(self.histograms.iter().map(|h| h.at.0));
+        let first = self.runs.iter().map(|r| r.min).chain(plain()).chain(self.open.first()).min()?;
+        let last = self.runs.iter().map(|r| r.max).chain(plain()).chain(self.open.last()).max()?;
+        Some((first, last))
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -54,7 +93,7 @@ pub(crate) enum Appended {
 #[derive(Debug, Default)]
 pub(crate) struct Found {
     pub runs: Vec<Run>,
-    /// Ascending.
+    /// Any order; of equal times the first was stored first.
     pub late: Vec<Sample>,
     pub open: Vec<Sample>,
 }
@@ -62,7 +101,8 @@ pub(crate) struct Found {
 impl Found {
     /// All samples of the range, ascending, each time once.
     pub fn samples(self, range: TimeRange, buffers: &mut Buffers) -> Vec<Sample> {
-        let is_simple = self.late.is_empty() && self.runs.windows(2).all(|w| w[0].max < w[1].min);
+        let open_is_last = self.runs.last().zip(self.open.first()).is_none_or(|(run, open)| run.max < open.at.0);
+        let is_simple = self.late.is_empty() && open_is_last && self.runs.windows(2).all(|w| w[0].max < w[1].min);
         if self.runs.is_empty() && self.late.is_empty() {
             return self.open;
         }
@@ -149,8 +189,68 @@ impl Series {
     }
 
     pub fn histograms(&self, range: TimeRange) -> Vec<HistogramSample> {
-        let all = self.more.as_deref().map_or(&[][..], |m| &m.histograms);
-        all.iter().filter(|h| range.contains(h.at)).cloned().collect()
+        let Some(more) = self.more.as_deref() else { return Vec::new() };
+        let frozen = more.frozen.as_deref().map_or(&[][..], |f| &f.histograms);
+        let mut found: Vec<_> =
+            frozen.iter().chain(&more.histograms).filter(|h| range.contains(h.at)).cloned().collect();
+        if !frozen.is_empty() {
+            found.sort_by_key(|h| h.at);
+            found.dedup_by_key(|h| h.at);
+        }
+        found
+    }
+
+    /// Everything that a block is to hold is set aside, to be read like before until [`Series::thaw`]; what an
+    /// earlier cut that failed had set aside stays with it. Answers whether there is anything.
+    pub fn freeze(&mut self) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let more = self.more.get_or_insert_default();
+        let mut new = Frozen {
+            runs: std::mem::take(&mut more.runs),
+            late: std::mem::take(&mut more.late),
+            open: std::mem::take(&mut self.open),
+            histograms: std::mem::take(&mut more.histograms),
+        };
+        self.has_histograms = false;
+        if let Some(old) = more.frozen.take() {
+            let plain = [&old.open, &new.open].into_iter().flat_map(|open| (0..open.len()).map(|idx| open.get(idx)));
+            // Stable sorts below: what was stored first stays.
+            let late = old.late.iter().copied().chain(plain).chain(std::mem::take(&mut new.late)).collect();
+            let runs = old.runs.into_iter().chain(new.runs).collect();
+            let histograms = old.histograms.into_iter().chain(new.histograms).collect();
+            new = Frozen { runs, late, open: Open::default(), histograms };
+            new.late.sort_by_key(|s: &Sample| s.at);
+            new.late.dedup_by_key(|s| s.at);
+            new.histograms.sort_by_key(|h: &HistogramSample| h.at);
+            new.histograms.dedup_by_key(|h| h.at);
+        }
+        more.bytes = more.count_bytes();
+        more.frozen = (!new.is_empty()).then(|| Box::new(new));
+        true
+    }
+
+    /// What was set aside.
+    pub fn frozen(&self) -> Option<(Found, Vec<HistogramSample>)> {
+        let frozen = self.more.as_deref()?.frozen.as_deref()?;
+        let mut found = Found { runs: frozen.runs.clone(), late: frozen.late.clone(), open: Vec::new() };
+        frozen.open.read(i64::MIN, i64::MAX, &mut found.open);
+        Some((found, frozen.histograms.clone()))
+    }
+
+    /// Forgets what was set aside: a block holds it.
+    pub fn thaw(&mut self) {
+        if let Some(more) = &mut self.more {
+            more.frozen = None;
+            if more.runs.is_empty() && more.late.is_empty() && more.histograms.is_empty() && more.exemplars.is_empty() {
+                self.more = None;
+            }
+        }
+    }
+
+    pub fn all_exemplars(&self) -> impl Iterator<Item = &Exemplar> {
+        self.more.iter().flat_map(|m| &m.exemplars)
     }
 
     /// The first `n` plain samples become a run.
@@ -190,14 +290,24 @@ impl Series {
         let runs = || more.into_iter().flat_map(|m| &m.runs);
         let late = || more.into_iter().flat_map(|m| &m.late).map(|s| s.at.0);
         let histograms = || more.into_iter().flat_map(|m| &m.histograms).map(|h| h.at.0);
-        let first = runs().map(|r| r.min).chain(late()).chain(histograms()).chain(self.open.first()).min()?;
-        let last = runs().map(|r| r.max).chain(late()).chain(histograms()).chain(self.open.last()).max()?;
-        Some((first, last))
+        let frozen = more.and_then(|m| m.frozen.as_deref()).and_then(Frozen::span);
+        let first = runs().map(|r| r.min).chain(late()).chain(histograms()).chain(self.open.first());
+        let last = runs().map(|r| r.max).chain(late()).chain(histograms()).chain(self.open.last());
+        Some((first.chain(frozen.map(|f| f.0)).min()?, last.chain(frozen.map(|f| f.1)).max()?))
     }
 
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
-            && self.more.as_ref().is_none_or(|m| m.runs.is_empty() && m.late.is_empty() && m.histograms.is_empty())
+            && self
+                .more
+                .as_ref()
+                .is_none_or(|m| m.frozen.is_none() && m.runs.is_empty() && m.late.is_empty() && m.histograms.is_empty())
+    }
+
+    pub fn n_chunks(&self) -> u64 {
+        let more = self.more.as_deref();
+        let runs = more.map_or(0, |m| m.runs.len() + m.frozen.as_deref().map_or(0, |f| f.runs.len()));
+        runs as u64 + u64::from(!self.open.is_empty())
     }
 
     pub fn has_samples_in(&self, range: TimeRange) -> bool {
@@ -210,7 +320,12 @@ impl Series {
         if more.late.iter().any(|s| range.contains(s.at)) || more.histograms.iter().any(|h| range.contains(h.at)) {
             return true;
         }
-        let mut overlapping = more.runs.iter().filter(|r| r.min <= end && start <= r.max);
+        let frozen = more.frozen.as_deref();
+        if frozen.is_some_and(|f| f.has_plain_in(range)) {
+            return true;
+        }
+        let runs = more.runs.iter().chain(frozen.into_iter().flat_map(|f| &f.runs));
+        let mut overlapping = runs.filter(|r| r.min <= end && start <= r.max);
         // A run with an end inside the range has a sample there; one that spans it must be looked into.
         overlapping.any(|run| {
             (start <= run.min || run.max <= end) || {
@@ -223,12 +338,17 @@ impl Series {
 
     pub fn find(&self, range: TimeRange) -> Found {
         let mut found = Found::default();
-        self.open.read(range.start.0, range.end.0, &mut found.open);
         if let Some(more) = self.more.as_deref() {
             let overlaps = |r: &&Run| r.min <= range.end.0 && range.start.0 <= r.max;
-            found.runs = more.runs.iter().filter(overlaps).cloned().collect();
-            found.late = more.late.iter().filter(|s| range.contains(s.at)).copied().collect();
+            if let Some(frozen) = more.frozen.as_deref() {
+                found.runs = frozen.runs.iter().filter(overlaps).cloned().collect();
+                found.late = frozen.late.iter().filter(|s| range.contains(s.at)).copied().collect();
+                frozen.open.read(range.start.0, range.end.0, &mut found.late);
+            }
+            found.runs.extend(more.runs.iter().filter(overlaps).cloned());
+            found.late.extend(more.late.iter().filter(|s| range.contains(s.at)));
         }
+        self.open.read(range.start.0, range.end.0, &mut found.open);
         found
     }
 
@@ -251,7 +371,8 @@ impl Series {
 
     /// Memory beside the struct itself.
     pub fn size_bytes(&self) -> u64 {
-        let more = self.more.as_deref().map_or(0, |m| m.bytes + std::mem::size_of::<More>() as u64);
+        let frozen = |m: &More| m.frozen.as_deref().map_or(0, Frozen::size_bytes);
+        let more = self.more.as_deref().map_or(0, |m| m.bytes + frozen(m) + std::mem::size_of::<More>() as u64);
         self.open.capacity_bytes() + more
     }
 }
@@ -363,6 +484,27 @@ mod tests {
                 let want: Vec<_> = model.range(start..=end).map(|(at, v)| Sample::new(*at, *v)).collect();
                 prop_assert_eq!(series.has_samples_in(range(start, end)), !want.is_empty());
                 prop_assert_eq!(series.find(range(start, end)).samples(range(start, end), &mut buffers), want);
+            }
+            // Set aside once, and again after more came, as when a cut fails.
+            let all = range(i64::MIN, i64::MAX);
+            prop_assert!(series.freeze());
+            let span = series.span();
+            for extra in [last.saturating_add(5), first.saturating_sub(5), last.saturating_add(9)] {
+                series.append(extra, 7.0, &mut buffers);
+                model.entry(extra).or_insert(7.0);
+                let want: Vec<_> = model.iter().map(|(at, v)| Sample::new(*at, *v)).collect();
+                prop_assert_eq!(series.find(all).samples(all, &mut buffers), want.clone());
+                prop_assert!(series.span() != Some((0, 0)) && span.is_some());
+                prop_assert!(series.has_samples_in(range(middle, middle)));
+                series.freeze();
+                prop_assert_eq!(series.find(all).samples(all, &mut buffers), want.clone());
+                let (found, _) = series.frozen().unwrap();
+                prop_assert_eq!(found.samples(all, &mut buffers), want);
+            }
+            series.thaw();
+            prop_assert!(series.is_empty() && series.span().is_none() && series.size_bytes() == 0);
+            for (at, value) in &model {
+                series.append(*at, *value, &mut buffers);
             }
             series.drop_before(middle);
             let left = series.find(TimeRange::ALL).samples(TimeRange::ALL, &mut buffers);

@@ -35,7 +35,7 @@ fn open(dir: &Arc<SimDir>) -> Result<Arc<Blocks>, BlockError> {
 type Content = BTreeMap<Labels, Vec<(i64, u64)>>;
 
 /// A store whose head is empty.
-fn alone(blocks: &Arc<Blocks>) -> HeadAndBlocks<Head> {
+fn alone(blocks: &Arc<Blocks>) -> HeadAndBlocks {
     HeadAndBlocks { head: Arc::new(Head::new(&Budget::unlimited())), blocks: blocks.clone() }
 }
 
@@ -117,7 +117,7 @@ fn within(content: &Content, range: TimeRange) -> Content {
 /// A head that is cut after every write: whatever the suite asks, it asks the blocks.
 struct CutAtOnce {
     head: Head,
-    store: HeadAndBlocks<Head>,
+    store: HeadAndBlocks,
 }
 
 impl MetricSink for CutAtOnce {

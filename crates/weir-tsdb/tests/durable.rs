@@ -5,12 +5,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use weir_model::admin::MetricAdmin;
 use weir_model::sink::{MetricBatch, MetricSink, RawRequest, SampleColumns, SeriesBatch, SeriesSink, WriteError};
-use weir_model::source::{MetricFragment, MetricSource, Projection, ReadContext};
+use weir_model::source::{Cancel, MetricFragment, MetricSource, Projection, ReadContext};
 use weir_model::{
-    Budget, Exemplar, Labels, MetricKind, MetricMetadata, Sample, SimClock, TenantId, TimeRange, Timestamp, suite,
+    Budget, Exemplar, Labels, MatchOp, Matcher, MetricKind, MetricMetadata, Sample, SimClock, TenantId, TimeRange,
+    Timestamp, suite,
 };
-use weir_tsdb::{Logged, MetricStore, MetricStoreOptions, Recovered};
+use weir_tsdb::block::{Blocks, BlocksOptions, HeadAndBlocks};
+use weir_tsdb::{Head, Logged, MetricStore, MetricStoreError, MetricStoreOptions, Recovered, ReplayError};
 use weir_wal::{Dir, SimDir};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
@@ -29,7 +32,7 @@ fn open_with(dir: &SimDir, clock: &Arc<SimClock>, budget: &Budget) -> (MetricSto
     let recovered = store.replay(&mut |tenant, logged| match logged {
         Logged::Request(raw) => {
             assert_eq!(raw.kind, REQUEST);
-            append_request(&store, tenant, raw.body, None).map(drop).map_err(|e| e.to_string())
+            append_request(&store, tenant, raw.body, None).map_err(ReplayError::Write)
         }
         Logged::Batch(_) => Ok(()),
     });
@@ -75,7 +78,11 @@ fn batch(name: &str, times: &[i64]) -> MetricBatch {
 }
 
 async fn content(store: &MetricStore) -> Content {
-    let fragment = MetricFragment { matchers: vec![], range: TimeRange::ALL, projection: Projection::Samples };
+    read(store, &[], TimeRange::ALL).await
+}
+
+async fn read<S: MetricSource>(store: &S, matchers: &[Matcher], range: TimeRange) -> Content {
+    let fragment = MetricFragment { matchers: matchers.to_vec(), range, projection: Projection::Samples };
     let tenant = tenant();
     let mut cursor = store.open(&tenant, &fragment, &ReadContext::unlimited()).await.unwrap();
     let mut found = Content::new();
@@ -113,7 +120,7 @@ async fn what_was_acknowledged_survives_any_crash() {
                 assert!(times.iter().all(|at| sent.contains(&(name.clone(), *at))), "seed {seed}: never sent");
             }
             // Each byte written is a step: somewhere among the next writes.
-            dir.crash_after(1 + (seed * 7_919 + life * 104_729) % 1_200);
+            dir.crash_after(1 + (seed * 7_919 + life * 104_729) % 2_500);
             for write in 0..12 {
                 let name = format!("m{}", write % 3);
                 // Some late, some as the others before.
@@ -126,6 +133,12 @@ async fn what_was_acknowledged_survives_any_crash() {
                 };
                 if done.is_ok() {
                     acknowledged.extend(times.map(|at| (name.clone(), at)));
+                }
+                if write % 5 == 4 {
+                    let _ = store.cut();
+                }
+                if write == 9 {
+                    while store.compact_next(&Cancel::default()).unwrap_or(false) {}
                 }
             }
             n_crashes += u32::from(dir.has_crashed());
@@ -154,13 +167,21 @@ async fn exemplars_metadata_and_tenants_come_back() {
     let other = TenantId::parse("other").unwrap();
     store.append(&other, &batch("theirs", &[3])).unwrap();
     drop(store);
-    let (store, recovered) = open(&dir, &clock);
-    assert_eq!(recovered, Recovered { writes: 2, damaged: 0 });
-    assert_eq!(content(&store).await, Content::from([("latency".to_owned(), vec![1, 2])]));
-    assert_eq!(store.metadata(&tenant(), "").await.unwrap(), [family]);
-    let exemplars = store.exemplars(&tenant(), &[], TimeRange::ALL).await.unwrap();
-    assert_eq!(exemplars, [(of_one.series[0].labels.clone(), vec![exemplar])]);
-    assert_eq!(store.label_values(&other, "__name__", &[], TimeRange::ALL).await.unwrap(), ["theirs"]);
+    // From the log, and then from blocks and what the log keeps beside them.
+    for recovered in [
+        Recovered { blocks: 0, writes: 2, damaged: 0 },
+        Recovered { blocks: 2, writes: 2, damaged: 0 },
+        Recovered { blocks: 2, writes: 2, damaged: 0 },
+    ] {
+        let (store, found) = open(&dir, &clock);
+        assert_eq!(found, recovered);
+        assert_eq!(content(&store).await, Content::from([("latency".to_owned(), vec![1, 2])]));
+        assert_eq!(store.metadata(&tenant(), "").await.unwrap(), std::slice::from_ref(&family));
+        let exemplars = store.exemplars(&tenant(), &[], TimeRange::ALL).await.unwrap();
+        assert_eq!(exemplars, [(of_one.series[0].labels.clone(), vec![exemplar.clone()])]);
+        assert_eq!(store.label_values(&other, "__name__", &[], TimeRange::ALL).await.unwrap(), ["theirs"]);
+        store.cut().unwrap();
+    }
 }
 
 #[tokio::test]
@@ -199,6 +220,191 @@ async fn a_flipped_bit_costs_the_write_it_is_in() {
     let len = dir.read(&segment).unwrap().len();
     assert!(dir.flip_bit(&segment, len / 2, 3));
     let (store, recovered) = open(&dir, &clock);
-    assert_eq!(recovered, Recovered { writes: 19, damaged: 1 });
+    assert_eq!(recovered, Recovered { blocks: 0, writes: 19, damaged: 1 });
     assert_eq!(content(&store).await.len(), 19);
+}
+
+/// What a query over head and blocks answers is what a head alone does, whatever is cut and merged meanwhile.
+#[tokio::test]
+async fn head_and_blocks_answer_like_a_head_alone() {
+    let (dir, clock) = (SimDir::new(11), Arc::new(SimClock::at(NOW)));
+    let (mut store, _) = open(&dir, &clock);
+    let alone = Head::new(&Budget::unlimited());
+    let mut random = 7_u64;
+    for round in 0..60_i64 {
+        for series in 0..20 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            // Mostly a scrape further on, sometimes hours back, over many windows.
+            let late = if (random >> 33).is_multiple_of(7) { (random >> 40) as i64 % 40_000_000 } else { 0 };
+            let at = NOW.0 + round * 600_000 - late;
+            let of_series = batch(&format!("m{series}"), &[at, at + 15_000]);
+            store.append(&tenant(), &of_series).unwrap();
+            alone.append(&tenant(), &of_series).unwrap();
+        }
+        match round % 10 {
+            3 | 6 => store.cut().unwrap(),
+            8 => {
+                clock.advance(Duration::from_secs(7200));
+                while store.compact_next(&Cancel::default()).unwrap() {}
+            }
+            9 => {
+                drop(store);
+                store = open(&dir, &clock).0;
+            }
+            _ => {}
+        }
+        let range = TimeRange::new(Timestamp(NOW.0 - 3_000_000), Timestamp(NOW.0 + round * 400_000));
+        for (matchers, range) in [
+            (vec![], TimeRange::ALL),
+            (vec![], range),
+            (vec![Matcher::new("__name__", MatchOp::Regex, "m1.*").unwrap()], range),
+        ] {
+            assert_eq!(read(&store, &matchers, range).await, read(&alone, &matchers, range).await, "round {round}");
+            let of_store = store.label_values(&tenant(), "__name__", &matchers, range).await.unwrap();
+            assert_eq!(of_store, alone.label_values(&tenant(), "__name__", &matchers, range).await.unwrap());
+        }
+    }
+    assert!(store.replay(&mut |_, _| Ok(())).unwrap().blocks > 0);
+}
+
+#[tokio::test]
+async fn a_cut_is_due_when_series_have_enough_samples_and_when_they_are_old() {
+    let (dir, clock) = (SimDir::new(13), Arc::new(SimClock::at(NOW)));
+    let (store, _) = open(&dir, &clock);
+    push(&store, "a", &[1]).unwrap();
+    store.maintain().unwrap();
+    assert_eq!(blocks_of(&dir), 0, "a sample is no reason for a block");
+    clock.advance(Duration::from_secs(2 * 3600));
+    store.maintain().unwrap();
+    assert_eq!((blocks_of(&dir), dir.list("metrics/wal").unwrap().len()), (1, 0), "the log is empty");
+    let before = content(&store).await;
+    drop(store);
+    let (store, recovered) = open(&dir, &clock);
+    assert_eq!(recovered, Recovered { blocks: 1, writes: 0, damaged: 0 });
+    assert_eq!(content(&store).await, before);
+    // 16 MiB of log, 100 samples each.
+    let many: Vec<i64> = (0..50_000).map(|k| k * 7_919).collect();
+    for k in 0..60 {
+        push(&store, &format!("m{k}"), &many).unwrap();
+    }
+    store.maintain().unwrap();
+    assert!(blocks_of(&dir) > 1);
+    assert_eq!(content(&store).await.len(), 61);
+}
+
+fn blocks_of(dir: &SimDir) -> usize {
+    dir.list("metrics/blocks/anonymous").unwrap().len()
+}
+
+#[tokio::test]
+async fn memory_that_is_used_up_is_made_free_by_a_cut() {
+    let (dir, clock) = (SimDir::new(15), Arc::new(SimClock::at(NOW)));
+    let budget = Budget::root(100_000);
+    let (mut store, _) = open_with(&dir, &clock, &budget);
+    for round in 0..400_i64 {
+        clock.advance(Duration::from_secs(6));
+        for k in 0..10 {
+            // Values that do not compress.
+            let times: Vec<i64> =
+                (0..20).map(|n| NOW.0 + round * 1_000_000 + n * 49_999 + n * n * 37 % 1_001).collect();
+            push(&store, &format!("m{k}"), &times).unwrap();
+        }
+        if round == 200 {
+            drop(store);
+            store = open_with(&dir, &clock, &budget).0;
+        }
+        assert!(budget.used_bytes() <= 100_000);
+    }
+    assert!(blocks_of(&dir) > 0);
+    let found = content(&store).await;
+    assert!(found.len() == 10 && found.values().all(|times| times.len() == 8_000), "nothing is dropped");
+}
+
+#[tokio::test]
+async fn a_cut_that_fails_loses_nothing_and_is_tried_again() {
+    let (dir, clock) = (SimDir::new(17), Arc::new(SimClock::at(NOW)));
+    let (store, _) = open(&dir, &clock);
+    for k in 0..50 {
+        push(&store, &format!("m{k}"), &[k, k + 7_919, k + 100_003]).unwrap();
+    }
+    dir.set_capacity(dir.used_bytes());
+    store.cut().unwrap_err();
+    push(&store, "m0", &[1, 2]).unwrap_err();
+    let with_refused = content(&store).await;
+    assert_eq!(with_refused.len(), 50);
+    dir.set_capacity(1 << 30);
+    clock.advance(Duration::from_secs(12));
+    store.cut().unwrap();
+    assert_eq!(content(&store).await, with_refused);
+    drop(store);
+    assert_eq!(content(&open(&dir, &clock).0).await, with_refused);
+}
+
+#[tokio::test]
+async fn old_blocks_are_deleted_and_never_early() {
+    let (dir, clock) = (SimDir::new(19), Arc::new(SimClock::at(NOW)));
+    let options = MetricStoreOptions { retention: Some(Duration::from_secs(7 * 86_400)), ..Default::default() };
+    let store = MetricStore::open(Arc::new(dir.clone()), &Budget::unlimited(), clock.clone(), options).unwrap();
+    store.replay(&mut |_, _| Ok(())).unwrap();
+    store.append(&tenant(), &batch("a", &[NOW.0])).unwrap();
+    store.cut().unwrap();
+    clock.advance(Duration::from_secs(7 * 86_400));
+    store.maintain().unwrap();
+    assert_eq!(content(&store).await.len(), 1, "seven days old to the second");
+    clock.advance(Duration::from_secs(1));
+    store.maintain().unwrap();
+    assert!(content(&store).await.is_empty() && blocks_of(&dir) == 0);
+}
+
+#[tokio::test]
+async fn deletion_holds_for_memory_and_blocks_and_a_snapshot_is_a_store() {
+    let (dir, clock) = (SimDir::new(21), Arc::new(SimClock::at(NOW)));
+    let (store, _) = open(&dir, &clock);
+    push(&store, "gone", &[1, 2, 3]).unwrap();
+    store.cut().unwrap();
+    push(&store, "gone", &[4, 5]).unwrap();
+    push(&store, "kept", &[4, 5]).unwrap();
+    let name = store.snapshot(false).unwrap();
+    store.delete(&tenant(), &[Matcher::equal("__name__", "gone")], TimeRange::new(Timestamp(2), Timestamp(4))).unwrap();
+    let want = Content::from([("gone".to_owned(), vec![1, 5]), ("kept".to_owned(), vec![4, 5])]);
+    assert_eq!(content(&store).await, want);
+    store.clean_tombstones().unwrap();
+    assert_eq!(content(&store).await, want);
+    let stats = store.stats(&tenant(), 1);
+    assert_eq!((stats.n_series, stats.n_label_pairs), (2, 2));
+    assert_eq!(stats.series_by_pair, [("__name__=gone".to_owned(), 1)]);
+    drop(store);
+    assert_eq!(content(&open(&dir, &clock).0).await, want);
+    let folder: Arc<dyn Dir> = Arc::new(dir.clone());
+    let blocks = Blocks::open(folder, &format!("metrics/snapshots/{name}"), BlocksOptions::default()).unwrap().blocks;
+    let snapshot = HeadAndBlocks { head: Arc::new(Head::new(&Budget::unlimited())), blocks: Arc::new(blocks) };
+    let before = Content::from([("gone".to_owned(), vec![1, 2, 3, 4, 5]), ("kept".to_owned(), vec![4, 5])]);
+    assert_eq!(read(&snapshot, &[], TimeRange::ALL).await, before);
+}
+
+#[tokio::test]
+async fn a_query_under_way_sees_what_a_cut_takes() {
+    let (dir, clock) = (SimDir::new(23), Arc::new(SimClock::at(NOW)));
+    let (store, _) = open(&dir, &clock);
+    for k in 0..600 {
+        push(&store, &format!("m{k}"), &[k, k + 1]).unwrap();
+    }
+    let fragment = MetricFragment { matchers: vec![], range: TimeRange::ALL, projection: Projection::Samples };
+    let (tenant, context) = (tenant(), ReadContext::unlimited());
+    let mut cursor = store.open(&tenant, &fragment, &context).await.unwrap();
+    let mut found = cursor.next().unwrap().unwrap();
+    store.cut().unwrap();
+    assert!(matches!(store.cut(), Err(MetricStoreError::Reading)), "it waits for the query");
+    assert_eq!(content(&store).await.len(), 600, "as do others that come later");
+    while let Some(batch) = cursor.next().unwrap() {
+        found.extend(batch);
+    }
+    let mut names: Vec<_> = found.iter().map(|s| s.labels.metric_name().to_owned()).collect();
+    names.sort();
+    names.dedup();
+    assert_eq!((found.len(), names.len()), (600, 600));
+    assert!(found.iter().all(|s| s.samples.len() == 2));
+    drop(cursor);
+    store.cut().unwrap();
+    assert_eq!(content(&store).await.len(), 600);
 }

@@ -9,10 +9,12 @@ use anyhow::Context;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 use weir_events::{Deletions, LogStore, LogStoreOptions, SpanStore, SpanStoreOptions};
-use weir_ingest::{Ingest, RemoteRequest};
+use weir_ingest::{Ingest, RemoteError, RemoteRequest};
+use weir_model::source::Cancel;
 use weir_model::{Budget, Clock};
 use weir_state::State;
-use weir_tsdb::{Logged, MetricStore, MetricStoreOptions};
+use weir_tsdb::block::BlocksOptions;
+use weir_tsdb::{Logged, MetricStore, MetricStoreOptions, ReplayError};
 use weir_wal::{Dir, OsDir};
 
 #[derive(Args, Clone)]
@@ -21,9 +23,15 @@ pub struct DataArgs {
     /// notified, states of alerts and the queue of remote_write. One server at a time.
     #[arg(long, value_name = "DIR", default_value = "./weir-data")]
     data_dir: PathBuf,
+    /// Answer /api/v1/admin/tsdb: deletion of series, and snapshots.
+    #[arg(long = "web.enable-admin-api")]
+    admin_api: bool,
     /// Object storage for blocks, such as s3://bucket/prefix; not supported yet and refused.
     #[arg(long, value_name = "URL")]
     storage: Option<String>,
+    /// Age past which metrics are deleted, a block at a time, such as 15d; 0 keeps them for ever.
+    #[arg(long = "metrics.retention", value_name = "DURATION", default_value = "7d", value_parser = retention)]
+    metrics_retention: Duration,
     /// How long spans are kept, such as 14d; a block goes when its last span is older.
     #[arg(long = "traces.retention", value_name = "DURATION", default_value = "14d", value_parser = duration)]
     traces_retention: Duration,
@@ -49,8 +57,11 @@ pub struct DataDir {
     pub dir: Arc<dyn Dir>,
     /// Where `remote_write` keeps what was not sent yet.
     pub remote_queue: PathBuf,
+    pub metrics_retention: Duration,
     pub traces_retention: Duration,
     pub logs_retention: Duration,
+    /// Whether series may be deleted and snapshots made over HTTP.
+    pub admin_api: bool,
     /// Held until the process ends.
     _lock: File,
 }
@@ -71,8 +82,10 @@ impl DataArgs {
         Ok(DataDir {
             dir: Arc::new(dir),
             remote_queue: path.join("remote-write"),
+            metrics_retention: self.metrics_retention,
             traces_retention: self.traces_retention,
             logs_retention: self.logs_retention,
+            admin_api: self.admin_api,
             _lock: lock,
         })
     }
@@ -104,8 +117,16 @@ impl DataDir {
 
     /// The metric store; [`start_metrics`] brings back what it held.
     pub fn metrics(&self, budget: &Budget, clock: Arc<dyn Clock>) -> anyhow::Result<Arc<MetricStore>> {
-        let options = MetricStoreOptions::default();
-        let store = MetricStore::open(self.dir.clone(), budget, clock, options).context("open the metric store")?;
+        let defaults = BlocksOptions::default();
+        // Indexes of blocks that queries use, beside what the head takes.
+        let cache_bytes = defaults.cache_bytes.min(usize::try_from(budget.limit_bytes() / 8).unwrap_or(usize::MAX));
+        let head = budget.child("head", budget.limit_bytes().saturating_sub(cache_bytes as u64));
+        let options = MetricStoreOptions {
+            blocks: BlocksOptions { cache_bytes, ..defaults },
+            retention: (!self.metrics_retention.is_zero()).then_some(self.metrics_retention),
+            ..MetricStoreOptions::default()
+        };
+        let store = MetricStore::open(self.dir.clone(), &head, clock, options).context("open the metric store")?;
         Ok(Arc::new(store))
     }
 
@@ -140,8 +161,12 @@ pub fn start_metrics(
     let recovered = store.replay(&mut |tenant, logged| match logged {
         Logged::Request(raw) => {
             let request = RemoteRequest::from_log(raw.kind, raw.body);
-            let request = request.ok_or_else(|| format!("kind {} is of a later version", raw.kind))?;
-            ingest.replay_remote(tenant, raw.received, request).map_err(|e| e.to_string())
+            let later = || ReplayError::Unreadable(format!("kind {} is of a later version", raw.kind));
+            let done = ingest.replay_remote(tenant, raw.received, request.ok_or_else(later)?);
+            done.map_err(|error| match error {
+                RemoteError::Write(error) => ReplayError::Write(error),
+                RemoteError::Decode(error) => ReplayError::Unreadable(error.to_string()),
+            })
         }
         Logged::Batch(batch) => {
             ingest.note_replayed(tenant, batch);
@@ -153,10 +178,42 @@ pub fn start_metrics(
     tracing::info!(?recovered, series = store.n_series(), ?took, "metrics are back");
     let kept = store.clone();
     tokio::spawn(maintain("metrics", move || kept.maintain(), shutdown.clone()));
+    tokio::spawn(compact(store.clone(), shutdown.clone()));
     Ok(())
 }
 
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
+const COMPACT_EVERY: Duration = Duration::from_secs(10);
+
+/// Merges blocks one after another, beside cuts and queries, until `shutdown`.
+async fn compact(store: Arc<MetricStore>, shutdown: CancellationToken) {
+    let cancel = Cancel::default();
+    let _stop = cancel.on_drop();
+    let mut ticks = tokio::time::interval(COMPACT_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        let (of_tick, stop) = (store.clone(), cancel.clone());
+        let all = tokio::task::spawn_blocking(move || while_some(|| of_tick.compact_next(&stop)));
+        let done = tokio::select! {
+            done = all => done,
+            () = shutdown.cancelled() => return,
+        };
+        match done {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "metric blocks are not merged; tried again"),
+            Err(panicked) => tracing::error!(%panicked, "merging of metric blocks ended early"),
+        }
+    }
+}
+
+fn while_some<E>(mut next: impl FnMut() -> Result<bool, E>) -> Result<(), E> {
+    while next()? {}
+    Ok(())
+}
 
 /// Files are written and synced on a thread that may block.
 async fn maintain<E: std::fmt::Display + Send + 'static>(

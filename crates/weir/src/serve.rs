@@ -234,7 +234,17 @@ fn build(
     configured.apply(prometheus, groups)?;
     let reload = configured.reload(files);
     tokio::spawn(reload_on_hangup(reload.clone(), shutdown.clone()));
+    let flush = {
+        let (logs, spans) = (logs.clone(), spans.clone());
+        move || {
+            logs.cut().map_err(|e| e.to_string())?;
+            spans.flush().map_err(|e| e.to_string())
+        }
+    };
     Ok(Arc::new(App {
+        metric_admin: metrics.clone(),
+        admin_api: data.admin_api,
+        flush: Arc::new(flush),
         collector,
         reload,
         started_at: clock.now(),

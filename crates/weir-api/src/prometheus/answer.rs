@@ -21,6 +21,7 @@ pub(super) enum ApiError {
     Timeout(String),
     Canceled(String),
     Internal(String),
+    Unavailable(String),
 }
 
 impl ApiError {
@@ -57,6 +58,8 @@ impl IntoResponse for ApiError {
             Self::Timeout(text) => (StatusCode::SERVICE_UNAVAILABLE, "timeout", text),
             Self::Canceled(text) => (client_left, "canceled", text),
             Self::Internal(text) => (StatusCode::INTERNAL_SERVER_ERROR, "internal", text),
+            // 500 upstream too.
+            Self::Unavailable(text) => (StatusCode::INTERNAL_SERVER_ERROR, "unavailable", text),
         };
         let body = serde_json::json!({ "status": "error", "errorType": kind, "error": text });
         json_response(status, body.to_string().into_bytes())

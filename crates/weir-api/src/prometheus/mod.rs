@@ -2,6 +2,7 @@
 //!
 //! Shapes and wording follow Prometheus 3 `web/api/v1`; rules, alerts and writing live elsewhere.
 
+pub(crate) mod admin;
 mod answer;
 mod federate;
 mod params;

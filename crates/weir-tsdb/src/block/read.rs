@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ahash::AHashMap;
 use roaring::RoaringBitmap;
 use weir_model::sink::{MetricBatch, MetricSink, Outcome, WriteError};
 use weir_model::source::{
@@ -16,13 +15,14 @@ use super::merge::{BlockCursor, Samples, deleted_in, next_series};
 use super::series::GROUP;
 use super::store::Snapshot;
 use super::{BlockError, Blocks};
+use crate::head::{Head, HeadCursor};
 
 /// Series handed out at a time.
 const BATCH: usize = 256;
 
 /// A head and the blocks cut off it, as one store. A sample that is in both comes once.
-pub struct HeadAndBlocks<H> {
-    pub head: Arc<H>,
+pub struct HeadAndBlocks {
+    pub head: Arc<Head>,
     pub blocks: Arc<Blocks>,
 }
 
@@ -110,80 +110,53 @@ impl Walk {
     }
 }
 
-enum Stage {
-    /// The head is read first and whole: what is cut off it meanwhile is then in the blocks.
-    Head(Box<dyn MetricCursor>),
-    Blocks(Box<Walk>, AHashMap<Labels, Samples>),
-    Left(std::collections::hash_map::IntoIter<Labels, Samples>),
-}
-
 struct Cursor {
-    stage: Stage,
+    /// Of the head, which keeps what a cut writes to blocks for as long as this cursor lives.
+    head: HeadCursor,
+    /// Series of blocks; `None` when they are through, and before the first.
+    walk: Option<Walk>,
+    is_begun: bool,
     blocks: Arc<Blocks>,
     tenant: TenantId,
     fragment: MetricFragment,
     context: ReadContext,
     held: Reservation,
-    /// Keeps the head's reservation for as long as its samples are here.
-    _head: Option<Box<dyn MetricCursor>>,
-}
-
-fn data(labels: Labels, samples: Samples) -> SeriesData {
-    SeriesData { labels, samples: samples.floats, histograms: samples.histograms }
 }
 
 impl Cursor {
-    fn read_head(&mut self, head: &mut dyn MetricCursor) -> Result<AHashMap<Labels, Samples>, ReadError> {
-        let mut of_head = AHashMap::new();
-        while let Some(batch) = head.next()? {
-            of_head.extend(batch.into_iter().map(|series| {
-                let SeriesData { labels, samples: floats, histograms } = series;
-                (labels, Samples { floats, histograms })
-            }));
-        }
-        Ok(of_head)
-    }
-
-    fn next_one(&mut self) -> Result<Option<SeriesData>, ReadError> {
-        let Stage::Blocks(walk, of_head) = &mut self.stage else {
-            let Stage::Left(left) = &mut self.stage else { return Ok(None) };
-            return Ok(left.next().map(|(labels, samples)| data(labels, samples)));
-        };
+    /// The next series that is in a block, with what the head has of it.
+    fn next_of_blocks(&mut self) -> Result<Option<SeriesData>, ReadError> {
+        let Some(walk) = &mut self.walk else { return Ok(None) };
         let Some((labels, mut samples)) = walk.next()? else {
-            self.stage = Stage::Left(std::mem::take(of_head).into_iter());
-            return self.next_one();
+            self.walk = None;
+            return Ok(None);
         };
         self.held.grow(samples.size_bytes())?;
-        if let Some(newer) = of_head.remove(&labels) {
-            samples.floats.extend(newer.floats);
+        if let Some(newer) = self.head.take(&labels)? {
+            samples.floats.extend(newer.samples);
             samples.histograms.extend(newer.histograms);
             samples.settle();
         }
-        Ok(Some(data(labels, samples)))
+        Ok(Some(SeriesData { labels, samples: samples.floats, histograms: samples.histograms }))
     }
 }
 
 impl MetricCursor for Cursor {
     fn next(&mut self) -> Result<Option<Vec<SeriesData>>, ReadError> {
         self.context.cancel.check()?;
-        if matches!(self.stage, Stage::Head(_)) {
-            let Stage::Head(mut head) = std::mem::replace(&mut self.stage, Stage::Left(Default::default())) else {
-                return Ok(None);
-            };
-            let of_head = self.read_head(&mut *head)?;
-            self._head = Some(head);
+        if !self.is_begun {
             let MetricFragment { matchers, range, projection, .. } = &self.fragment;
-            let walk = Walk::new(&self.blocks, &self.tenant, matchers, *range, *projection)?;
-            self.stage = Stage::Blocks(Box::new(walk), of_head);
+            self.walk = Some(Walk::new(&self.blocks, &self.tenant, matchers, *range, *projection)?);
+            self.is_begun = true;
         }
         let mut batch = Vec::new();
         while batch.len() < BATCH
-            && let Some(series) = self.next_one()?
+            && let Some(series) = self.next_of_blocks()?
         {
             self.context.cancel.check()?;
             batch.push(series);
         }
-        Ok((!batch.is_empty()).then_some(batch))
+        if batch.is_empty() { self.head.next() } else { Ok(Some(batch)) }
     }
 }
 
@@ -260,13 +233,13 @@ fn list_index(
     Ok(())
 }
 
-impl<H: MetricSink> MetricSink for HeadAndBlocks<H> {
+impl MetricSink for HeadAndBlocks {
     fn append(&self, tenant: &TenantId, batch: &MetricBatch) -> Result<Outcome, WriteError> {
         self.head.append(tenant, batch)
     }
 }
 
-impl<H: MetricSource> MetricSource for HeadAndBlocks<H> {
+impl MetricSource for HeadAndBlocks {
     fn open<'a>(
         &'a self,
         tenant: &'a TenantId,
@@ -274,15 +247,15 @@ impl<H: MetricSource> MetricSource for HeadAndBlocks<H> {
         context: &'a ReadContext,
     ) -> BoxFuture<'a, Result<Box<dyn MetricCursor>, ReadError>> {
         Box::pin(async move {
-            let head = self.head.open(tenant, fragment, context).await?;
             Ok(Box::new(Cursor {
-                stage: Stage::Head(head),
+                head: self.head.cursor(tenant, fragment, context)?,
+                walk: None,
+                is_begun: false,
                 blocks: self.blocks.clone(),
                 tenant: tenant.clone(),
                 fragment: fragment.clone(),
                 context: context.clone(),
                 held: context.budget.try_reserve(0)?,
-                _head: None,
             }) as Box<dyn MetricCursor>)
         })
     }

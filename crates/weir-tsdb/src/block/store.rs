@@ -269,6 +269,24 @@ impl Blocks {
         Ok(written)
     }
 
+    /// Writes every block anew that something is deleted from, without it.
+    pub fn clean_tombstones(&self, cancel: &Cancel) -> Result<(), BlockError> {
+        loop {
+            let manifest = self.manifest();
+            let skip = self.damaged.lock().0.clone();
+            let concerned =
+                |block: &&BlockMeta| !skip.contains(&block.id) && manifest.tombstones.iter().any(|t| t.concerns(block));
+            let Some(block) = manifest.blocks.iter().find(concerned) else { return Ok(()) };
+            let plan = CompactionPlan { tenant: block.tenant.clone(), ids: vec![block.id] };
+            match self.compact(&plan, cancel) {
+                Ok(_) => {}
+                // Merged or expired by somebody else meanwhile.
+                Err(BlockError::Misuse(_)) if !Arc::ptr_eq(&manifest, &self.manifest()) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Removes files that no manifest on the disk can list.
     pub(super) fn discard(&self, blocks: &[BlockMeta]) {
         blocks.iter().for_each(|b| self.remove_files(&b.tenant, &[b.id]));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use roaring::RoaringBitmap;
 use weir_model::sink::SeriesRef;
 use weir_model::source::{
     BoxFuture, MetricCursor, MetricFragment, MetricSource, Projection, ReadContext, ReadError, SeriesData,
@@ -10,24 +11,40 @@ use weir_model::{Exemplar, HistogramSample, Labels, Matcher, MetricMetadata, Res
 
 use super::Head;
 use super::tenant::Tenant;
+use crate::index::slot_of;
 use crate::run::Buffers;
 
 /// Series a cursor copies at a time.
 const BATCH: usize = 256;
 
-struct Cursor {
+/// The selected series of a tenant: any of them first by its labels, then all others.
+pub(crate) struct HeadCursor {
     /// `None` for a tenant that never wrote.
     tenant: Option<Arc<Tenant>>,
     series: std::vec::IntoIter<SeriesRef>,
+    /// Slots of those that were asked for by their labels.
+    taken: RoaringBitmap,
     range: TimeRange,
     projection: Projection,
     context: ReadContext,
     /// Held until the reader is done, as the copies live that long.
     held: Reservation,
     buffers: Buffers,
+    /// While it lives, a cut does not forget what it set aside.
+    _reading: Arc<()>,
 }
 
-impl Cursor {
+impl HeadCursor {
+    /// The series with these labels, which is not handed out again; `None` when it has nothing in the range.
+    pub fn take(&mut self, labels: &Labels) -> Result<Option<SeriesData>, ReadError> {
+        let Some(tenant) = self.tenant.clone() else { return Ok(None) };
+        let pairs: Vec<_> = labels.iter().map(|l| (&*l.name, &*l.value)).collect();
+        let Some(series) = tenant.find(&pairs) else { return Ok(None) };
+        self.taken.insert(slot_of(series));
+        // Who wants labels alone has them.
+        if self.projection == Projection::Series { Ok(None) } else { self.read(&tenant, series) }
+    }
+
     fn read(&mut self, tenant: &Tenant, series: SeriesRef) -> Result<Option<SeriesData>, ReadError> {
         let range = self.range;
         if self.projection == Projection::Series {
@@ -49,7 +66,7 @@ impl Cursor {
     }
 }
 
-impl MetricCursor for Cursor {
+impl MetricCursor for HeadCursor {
     fn next(&mut self) -> Result<Option<Vec<SeriesData>>, ReadError> {
         self.context.cancel.check()?;
         let Some(tenant) = self.tenant.clone() else { return Ok(None) };
@@ -57,6 +74,9 @@ impl MetricCursor for Cursor {
         while batch.len() < BATCH
             && let Some(series) = self.series.next()
         {
+            if self.taken.contains(slot_of(series)) {
+                continue;
+            }
             batch.extend(self.read(&tenant, series)?);
         }
         Ok((!batch.is_empty()).then_some(batch))
@@ -81,7 +101,7 @@ impl Tenant {
         let mut live = self.select(matchers);
         live.retain(|series| self.is_live(*series, range));
         let index = self.index();
-        let slots = live.into_iter().filter(|s| index.labels(*s).is_some()).map(crate::index::slot_of);
+        let slots = live.into_iter().filter(|s| index.labels(*s).is_some()).map(slot_of);
         index.names_of(slots).into_iter().map(ToString::to_string).collect()
     }
 
@@ -101,6 +121,29 @@ impl Tenant {
 }
 
 impl Head {
+    pub(crate) fn cursor(
+        &self,
+        tenant: &TenantId,
+        fragment: &MetricFragment,
+        context: &ReadContext,
+    ) -> Result<HeadCursor, ReadError> {
+        let reading = self.reading.read().clone();
+        let tenant = self.tenant(tenant);
+        let series = tenant.as_ref().map(|t| t.select(&fragment.matchers)).unwrap_or_default();
+        let held = context.budget.try_reserve(series.len() as u64 * 8)?;
+        Ok(HeadCursor {
+            tenant,
+            series: series.into_iter(),
+            taken: RoaringBitmap::new(),
+            range: fragment.range,
+            projection: fragment.projection,
+            context: context.clone(),
+            held,
+            buffers: Buffers::default(),
+            _reading: reading,
+        })
+    }
+
     fn exemplars_now(&self, tenant: &TenantId, matchers: &[Matcher], range: TimeRange) -> Vec<(Labels, Vec<Exemplar>)> {
         let Some(tenant) = self.tenant(tenant) else { return Vec::new() };
         let of = |series: SeriesRef| {
@@ -118,15 +161,7 @@ impl MetricSource for Head {
         fragment: &'a MetricFragment,
         context: &'a ReadContext,
     ) -> BoxFuture<'a, Result<Box<dyn MetricCursor>, ReadError>> {
-        Box::pin(async move {
-            let tenant = self.tenant(tenant);
-            let series = tenant.as_ref().map(|t| t.select(&fragment.matchers)).unwrap_or_default();
-            let held = context.budget.try_reserve(series.len() as u64 * 8)?;
-            let (range, projection, context) = (fragment.range, fragment.projection, context.clone());
-            let series = series.into_iter();
-            Ok(Box::new(Cursor { tenant, series, range, projection, context, held, buffers: Buffers::default() })
-                as Box<dyn MetricCursor>)
-        })
+        Box::pin(async move { Ok(Box::new(self.cursor(tenant, fragment, context)?) as Box<dyn MetricCursor>) })
     }
 
     fn label_names<'a>(

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 
 use parking_lot::RwLock;
+use roaring::RoaringBitmap;
 use weir_model::sink::{Outcome, Refused, RefusedReason, SampleColumns, SampleRun, SeriesRef};
-use weir_model::{Exemplar, HistogramSample, Labels, MetricMetadata, Timestamp};
+use weir_model::{Exemplar, HistogramSample, Labels, MetricMetadata, Sample, TimeRange, Timestamp};
 
 use crate::index::{Index, generation_of, slot_of};
 use crate::run::Buffers;
@@ -67,6 +68,14 @@ impl AppendedColumns {
         let conflict = self.conflict.get_or_insert(Conflict { series, at: Timestamp(at), count: 0 });
         conflict.count += 1;
     }
+}
+
+/// What setting everything aside came to.
+#[derive(Default)]
+pub(super) struct Freezing {
+    /// Slots of series that had nothing.
+    pub idle: RoaringBitmap,
+    pub taken_bytes: i64,
 }
 
 fn place(slot: u32) -> (usize, usize) {
@@ -173,6 +182,60 @@ impl Tenant {
         })
     }
 
+    /// Sets everything aside for a cut, series by series ascending by labels, and hands it to `take`.
+    pub fn freeze<E>(
+        &self,
+        done: &mut Freezing,
+        mut take: impl FnMut(&Labels, Vec<Sample>, Vec<HistogramSample>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let order = self.index.read().label_order();
+        let mut buffers = Buffers::default();
+        for series in order.sorted() {
+            let frozen = self.with_mut(series, |series, _| {
+                let before = series.size_bytes();
+                let frozen = if series.freeze() { series.frozen() } else { None };
+                done.taken_bytes += series.size_bytes().cast_signed() - before.cast_signed();
+                frozen
+            });
+            let Some((found, histograms)) = frozen.flatten() else {
+                done.idle.insert(slot_of(series));
+                continue;
+            };
+            let Some(labels) = self.labels(series) else { continue };
+            take(&labels, found.samples(TimeRange::ALL, &mut buffers), histograms)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what a cut set aside, and series that were `idle` at that time and still are; bytes freed.
+    pub fn thaw(&self, idle: RoaringBitmap) -> u64 {
+        let mut freed = 0;
+        for shard in &self.shards {
+            for series in shard.write().series.iter_mut() {
+                let before = series.size_bytes();
+                series.thaw();
+                freed += before - series.size_bytes();
+            }
+        }
+        freed + self.forget_empty_of(idle.into_iter())
+    }
+
+    /// Exemplars of all series, up to about `max`.
+    pub fn all_exemplars(&self, max: usize) -> Vec<(Labels, Vec<Exemplar>)> {
+        let all = self.index.read().all().clone();
+        let mut n = 0;
+        let of = |slot| {
+            let series = self.index.read().series(slot);
+            let found = self.with(series, |s| s.all_exemplars().cloned().collect::<Vec<_>>())?;
+            if found.is_empty() { None } else { Some((self.labels(series)?, found)) }
+        };
+        let is_wanted = |found: &(Labels, Vec<Exemplar>)| {
+            n += found.1.len();
+            n <= max
+        };
+        all.into_iter().filter_map(of).take_while(is_wanted).collect()
+    }
+
     pub fn add_metadata(&self, entries: &[MetricMetadata]) {
         if entries.is_empty() {
             return;
@@ -200,6 +263,11 @@ impl Tenant {
         all.get_mut(at).filter(|s| s.generation == generation_of(series)).map(|series| change(series, buffers))
     }
 
+    /// Runs, and open ends with samples.
+    pub fn n_chunks(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.read().series.iter().map(Series::n_chunks).sum::<u64>()).sum()
+    }
+
     /// First and last sample times.
     pub fn span(&self) -> Option<(i64, i64)> {
         let of_shard = |shard: &RwLock<Shard>| {
@@ -225,13 +293,18 @@ impl Tenant {
 
     /// Forgets series without samples; bytes freed. A writer that has just found one sees it dead.
     pub fn forget_empty(&self) -> u64 {
+        let all = self.index.read().all().clone();
+        self.forget_empty_of(all.into_iter())
+    }
+
+    fn forget_empty_of(&self, slots: impl Iterator<Item = u32>) -> u64 {
         let mut index = self.index.write();
         let mut freed = 0;
-        for slot in index.all().clone() {
+        for slot in slots {
             let (shard, at) = place(slot);
             let mut shard = self.shards[shard].write();
             let series = &mut shard.series[at];
-            if series.is_empty() {
+            if index.all().contains(slot) && series.is_empty() {
                 freed += series.size_bytes() + std::mem::size_of::<Series>() as u64 + index.remove(slot);
                 *series = Series::new(generation_of(index.series(slot)));
             }

@@ -10,6 +10,7 @@ mod incidents;
 mod lag;
 mod log_durability;
 mod logs_traces;
+mod metrics_blocks;
 mod metrics_restart;
 mod node_exporter;
 mod otel_python;

@@ -12,7 +12,7 @@ fn start(dir: &Path) -> Server {
     Server::start(&["--data-dir", dir.to_str().unwrap()])
 }
 
-fn now_ms() -> i64 {
+pub fn now_ms() -> i64 {
     i64::try_from(crate::logs_traces::now_nanos() / 1_000_000).unwrap()
 }
 
