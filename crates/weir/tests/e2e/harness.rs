@@ -40,6 +40,12 @@ fn fresh_data_dir() -> PathBuf {
     PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("data-{}-{n}", std::process::id()))
 }
 
+/// For tests that have one before they have a server.
+pub fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::new()
+}
+
 impl Server {
     /// Ends it as a crash would: no signal that it could hear.
     pub fn kill(mut self) {

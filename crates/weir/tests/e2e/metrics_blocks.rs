@@ -5,7 +5,7 @@ use std::path::Path;
 use reqwest::{Client, StatusCode};
 use serde_json::Value;
 
-use crate::harness::Server;
+use crate::harness::{Server, client};
 use crate::metrics_restart::now_ms;
 use crate::remote_write::{Series, send};
 
@@ -65,7 +65,7 @@ async fn post(client: &Client, url: &str, path: &str) -> (StatusCode, String) {
 /// The same data, once in memory alone and once in blocks, memory and log, after kills.
 #[tokio::test]
 async fn blocks_and_memory_answer_like_memory_alone_and_survive_kill_9() {
-    let client = Client::new();
+    let client = client();
     let now = now_ms() / 15_000 * 15_000;
     let from = now - 6 * 3_600_000;
     // The third overlaps the second, the fourth lies before both.
@@ -104,7 +104,7 @@ fn blocks(data_dir: &Path) -> Vec<String> {
 
 #[tokio::test]
 async fn the_admin_api_deletes_and_snapshots_when_it_is_enabled() {
-    let client = Client::new();
+    let client = client();
     let folder = tempfile::tempdir().unwrap();
     let now = now_ms() / 15_000 * 15_000;
     let server = start(folder.path(), &[]);

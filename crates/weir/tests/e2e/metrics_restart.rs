@@ -5,7 +5,7 @@ use std::path::Path;
 use reqwest::Client;
 use serde_json::{Value, json};
 
-use crate::harness::Server;
+use crate::harness::{Server, client};
 use crate::remote_write::{Series, try_send};
 
 fn start(dir: &Path) -> Server {
@@ -43,7 +43,7 @@ fn round(at: i64) -> Vec<Series> {
 #[tokio::test]
 async fn acknowledged_samples_survive_kill_9_under_load() {
     let folder = tempfile::tempdir().unwrap();
-    let client = Client::new();
+    let client = client();
     let mut acknowledged: Vec<i64> = Vec::new();
     for _ in 0..3 {
         let server = start(folder.path());
@@ -85,7 +85,7 @@ async fn acknowledged_samples_survive_kill_9_under_load() {
 #[tokio::test]
 async fn what_otlp_brought_is_there_after_kill_9() {
     let folder = tempfile::tempdir().unwrap();
-    let client = Client::new();
+    let client = client();
     let server = start(folder.path());
     let nanos = crate::logs_traces::now_nanos();
     let body = json!({"resourceMetrics": [{
