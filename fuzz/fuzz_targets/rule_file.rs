@@ -2,5 +2,7 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    let _ = weir_rules::parse_rule_file("rules.yml", text);
+    for language in [weir_rules::Language::Promql, weir_rules::Language::Logql, weir_rules::Language::Traceql] {
+        let _ = weir_rules::parse_rules("rules.yml", text, language);
+    }
 });
