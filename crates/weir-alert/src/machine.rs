@@ -166,7 +166,9 @@ impl Machine {
         let known = self.tenants.get(&event.tenant).is_some_and(|t| t.alerts.contains_key(&event.labels));
         let ends_at = match event.phase {
             AlertPhase::Pending => return,
-            AlertPhase::Firing => now.plus(RULE_ALERT_LIFE),
+            // Nobody knows whether it still holds: who was told that it fires is not told that it ended.
+            AlertPhase::Unknown if !known => return,
+            AlertPhase::Firing | AlertPhase::Unknown => now.plus(RULE_ALERT_LIFE),
             AlertPhase::Resolved if known => event.at,
             AlertPhase::Resolved => return,
         };
@@ -176,7 +178,7 @@ impl Machine {
             starts_at: if event.phase == AlertPhase::Resolved { Timestamp(event.at.0 - 1) } else { event.at },
             ends_at,
             updated_at: now,
-            timeout: event.phase == AlertPhase::Firing,
+            timeout: event.phase != AlertPhase::Resolved,
             generator_url: event.generator_url.clone(),
         };
         if let Err(error) = self.insert(&event.tenant, alert, now) {

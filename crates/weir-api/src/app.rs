@@ -18,11 +18,12 @@ use weir_rules::Rules;
 
 use crate::demo::{self, DemoControl};
 use crate::flush::{self, Flush};
+use crate::slos::Slos;
 use crate::stores::Stores;
 use crate::targets::Reload;
 use crate::{
     alertmanager, changes, cors, data_in, diagnose, incidents, lag, loki, map, notifications, page, prometheus, push,
-    rules, self_metrics, targets, tempo,
+    ruler, rules, self_metrics, slos, targets, tempo,
 };
 
 /// Handles to everything that answers requests. Built once by the binary.
@@ -50,6 +51,7 @@ pub struct App {
     pub graph: Arc<Graph>,
     pub incidents: Incidents,
     pub rules: Rules,
+    pub slos: Slos,
     /// Routing, silences and notifications.
     pub alerts: Alerts,
     /// Consumer lag of the Kafka clusters that are polled.
@@ -91,6 +93,8 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(tempo::router(&stores))
         .merge(map::router())
         .merge(rules::router())
+        .merge(ruler::router())
+        .merge(slos::router())
         .merge(self_metrics::router())
         .merge(notifications::router())
         .merge(page::router())

@@ -120,7 +120,7 @@ fn alerts(app: &App, tenant: &TenantId) -> BTreeMap<EntityId, (usize, usize)> {
         for entity in aliases.resolve_labels(&alert.labels).entities() {
             let counts = out.entry(entity).or_default();
             match alert.phase {
-                AlertPhase::Firing => counts.0 += 1,
+                AlertPhase::Firing | AlertPhase::Unknown => counts.0 += 1,
                 AlertPhase::Pending => counts.1 += 1,
                 AlertPhase::Resolved => {}
             }

@@ -23,7 +23,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/api/v1/alertmanagers", get(alertmanagers))
 }
 
-fn success(data: Value) -> Response {
+pub(crate) fn success(data: Value) -> Response {
     Json(json!({ "status": "success", "data": data })).into_response()
 }
 
@@ -106,11 +106,16 @@ fn token(group: &GroupView) -> String {
 }
 
 async fn rules(State(app): State<Arc<App>>, Tenant(tenant): Tenant, RawQuery(query): RawQuery) -> Response {
+    let groups = app.rules.groups(&tenant);
+    answer(groups, query)
+}
+
+/// Those of the groups that are asked for.
+pub(crate) fn answer(mut groups: Vec<GroupView>, query: Option<String>) -> Response {
     let wanted = match Wanted::parse(query) {
         Ok(wanted) => wanted,
         Err(response) => return response,
     };
-    let mut groups = app.rules.groups(&tenant);
     groups.retain_mut(|g| {
         g.rules.retain(|r| wanted.rule(r));
         wanted.group(g) && !g.rules.is_empty()
@@ -137,7 +142,7 @@ fn time(t: Option<Timestamp>) -> Value {
     t.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), Timestamp::rfc3339).into()
 }
 
-fn group_json(group: &GroupView, exclude_alerts: bool) -> Value {
+pub(crate) fn group_json(group: &GroupView, exclude_alerts: bool) -> Value {
     json!({
         "name": group.name,
         "file": group.file,
@@ -146,6 +151,7 @@ fn group_json(group: &GroupView, exclude_alerts: bool) -> Value {
         "limit": group.limit,
         "evaluationTime": group.evaluation_time.as_secs_f64(),
         "lastEvaluation": time(group.last_evaluation),
+        "language": group.language.as_str(),
     })
 }
 
@@ -153,6 +159,7 @@ fn phase_text(phase: Option<AlertPhase>, evaluated: bool) -> &'static str {
     match phase {
         Some(AlertPhase::Firing) => "firing",
         Some(AlertPhase::Pending) => "pending",
+        Some(AlertPhase::Unknown) => "unknown",
         Some(AlertPhase::Resolved) | None if evaluated => "inactive",
         _ => "unknown",
     }
@@ -192,7 +199,7 @@ fn rule_json(rule: &RuleView, exclude_alerts: bool) -> Value {
     json
 }
 
-fn alert_json(alert: &AlertView) -> Value {
+pub(crate) fn alert_json(alert: &AlertView) -> Value {
     let mut json = json!({
         "labels": alert.labels,
         "annotations": alert.annotations,

@@ -148,6 +148,9 @@ impl Incident {
         let told = |phase| match phase {
             AlertPhase::Pending => format!("{name} holds, not yet long enough to fire"),
             AlertPhase::Firing => format!("{name} fires"),
+            AlertPhase::Unknown => {
+                format!("{name}: what it is made of stopped arriving; whether it still holds is not known")
+            }
             AlertPhase::Resolved => format!("{name} is resolved"),
         };
         let alert = IncidentAlert {

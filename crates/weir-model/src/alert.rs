@@ -13,6 +13,8 @@ use crate::time::Timestamp;
 pub enum AlertPhase {
     Pending,
     Firing,
+    /// It fired, and what it was made of stopped arriving: whether it still holds nobody knows.
+    Unknown,
     Resolved,
 }
 

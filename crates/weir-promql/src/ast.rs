@@ -359,7 +359,8 @@ impl Expr {
 }
 
 impl ExprKind {
-    pub(crate) fn for_each_child<'a>(&'a self, visit: &mut dyn FnMut(&'a Expr)) {
+    /// Calls `visit` on the nodes just below, left to right.
+    pub fn for_each_child<'a>(&'a self, visit: &mut dyn FnMut(&'a Expr)) {
         match self {
             Self::Number(_) | Self::String(_) | Self::Vector(_) | Self::Matrix(..) => {}
             Self::Subquery(sub) => visit(&sub.expr),

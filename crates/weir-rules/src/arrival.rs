@@ -15,19 +15,25 @@ use weir_model::sink::SeriesRef;
 use weir_model::{Labels, Matcher, SeriesNames, Timestamp};
 use weir_promql::{AggregateOp, BinaryOp, Expr, ExprKind, ValueType};
 
+use crate::spread::Spread;
+
 /// Quiet time after the last commit before a rule is looked at, so that what belongs together is there.
 pub const SETTLE: Duration = Duration::from_millis(50);
 /// Longest wait from the first commit on, when commits never pause.
 pub const WAIT_MAX: Duration = Duration::from_millis(150);
 /// Shortest time between two evaluations of one rule on arrival.
 pub const MIN_INTERVAL: Duration = Duration::from_millis(100);
+/// The same of a rule that waits until its data are complete; and ten times as long as it takes.
+const COMPLETE_MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// Expressions over longer ranges change slowly: they wait for the grid.
+const COMPLETE_RANGE_MAX: Duration = Duration::from_secs(600);
 /// Series whose rules are remembered; at about 40 bytes each, 80 MiB when full.
 const CACHE_SERIES_MAX: usize = 2_000_000;
 
 /// Whether more data can only add to the answer, never take away, so that an evaluation before all
 /// of it has come cannot raise a false alarm: selectors and functions of single series, sums and
-/// maxima of them, compared with `>` or `>=` to a number. Ratios, `absent`, `<`, `unless`, `count`
-/// and all else wait for the grid.
+/// maxima of them, compared with `>` or `>=` to a number. Ratios, `<`, `unless`, `count` and all else are
+/// looked at once their data are complete: see [`may_be_looked_at_when_complete`].
 pub fn grows_with_data(expr: &Expr) -> bool {
     match &expr.kind {
         ExprKind::Vector(s) | ExprKind::Matrix(s, _) => s.at.is_none() && s.offset_ms <= 0,
@@ -55,6 +61,19 @@ pub fn grows_with_data(expr: &Expr) -> bool {
         }
         ExprKind::Subquery(_) | ExprKind::String(_) | ExprKind::Unary { .. } => false,
     }
+}
+
+/// Whether an evaluation between grid points is worth its cost, once all data of its instant have come.
+/// `absent` stays with the grid: nothing arrives that could ask for a look.
+pub fn may_be_looked_at_when_complete(expr: &Expr) -> bool {
+    let (mut reads, mut cheap) = (false, true);
+    expr.walk(&mut |e| match &e.kind {
+        ExprKind::Vector(s) => (reads, cheap) = (true, cheap && s.at.is_none()),
+        ExprKind::Matrix(s, range) => (reads, cheap) = (true, cheap && s.at.is_none() && *range <= COMPLETE_RANGE_MAX),
+        ExprKind::Subquery(_) => cheap = false,
+        _ => {}
+    });
+    reads && cheap
 }
 
 /// Functions of single series, or of the buckets of one histogram, which arrive together.
@@ -91,9 +110,21 @@ fn aggregates(expr: &Expr) -> bool {
 
 /// The selectors of a rule that arrivals may evaluate.
 #[derive(Debug)]
-struct Watch {
-    selectors: Vec<Vec<Matcher>>,
-    dirty: Arc<Dirty>,
+pub struct Watch {
+    pub selectors: Vec<Vec<Matcher>>,
+    pub dirty: Option<Arc<Dirty>>,
+    pub spread: Option<Arc<Spread>>,
+}
+
+impl Watch {
+    fn touch(&self, newest: Timestamp, now: Timestamp) {
+        if let Some(spread) = &self.spread {
+            spread.note(newest, now);
+        }
+        if let Some(dirty) = &self.dirty {
+            dirty.touch(now);
+        }
+    }
 }
 
 /// Whether a rule was touched, and since when. Set by writers, taken by the group's task.
@@ -103,11 +134,18 @@ pub struct Dirty {
     first: AtomicI64,
     last: AtomicI64,
     wake: Arc<Notify>,
+    /// Of a rule that is looked at when its data are complete.
+    complete: Option<Arc<Spread>>,
 }
 
 impl Dirty {
-    pub fn new(wake: Arc<Notify>) -> Arc<Self> {
-        Arc::new(Self { first: AtomicI64::new(i64::MIN), last: AtomicI64::new(i64::MIN), wake })
+    pub fn new(wake: Arc<Notify>, complete: Option<Arc<Spread>>) -> Arc<Self> {
+        Arc::new(Self { first: AtomicI64::new(i64::MIN), last: AtomicI64::new(i64::MIN), wake, complete })
+    }
+
+    /// How far before the present the rule is looked at.
+    pub fn behind(&self, now: Timestamp) -> Duration {
+        self.complete.as_ref().map_or(Duration::ZERO, |spread| spread.wait(now))
     }
 
     pub fn touch(&self, now: Timestamp) {
@@ -118,13 +156,18 @@ impl Dirty {
         }
     }
 
-    /// When the rule should be evaluated; `None` while clean.
-    pub fn due(&self, last_evaluated: Option<Timestamp>) -> Option<Timestamp> {
+    /// When the rule should be evaluated; `None` while clean. `took`: its evaluation, the last time.
+    pub fn due(&self, last_evaluated: Option<Timestamp>, took: Duration) -> Option<Timestamp> {
         let first = self.first.load(Ordering::Acquire);
         if first == i64::MIN {
             return None;
         }
         let last = Timestamp(self.last.load(Ordering::Acquire).max(first));
+        if let Some(spread) = &self.complete {
+            let complete = Timestamp(first).plus(spread.wait(last) + SETTLE);
+            let pause = COMPLETE_MIN_INTERVAL.max(took * 10);
+            return Some(last_evaluated.map_or(complete, |at| complete.max(at.plus(pause))));
+        }
         let settled = last.plus(SETTLE).min(Timestamp(first).plus(WAIT_MAX));
         Some(last_evaluated.map_or(settled, |at| settled.max(at.plus(MIN_INTERVAL))))
     }
@@ -149,11 +192,11 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    pub fn new(rules: impl IntoIterator<Item = (Vec<Vec<Matcher>>, Arc<Dirty>)>) -> Self {
+    pub fn new(watches: impl IntoIterator<Item = Watch>) -> Self {
         let mut arrivals = Self::default();
-        for (selectors, dirty) in rules {
+        for watch in watches {
             let idx = arrivals.watches.len() as u32;
-            for matchers in &selectors {
+            for matchers in &watch.selectors {
                 let name = matchers.iter().find(|m| m.name == "__name__" && m.op == weir_model::MatchOp::Equal);
                 let list = match name {
                     Some(m) => arrivals.by_name.entry(m.value.clone()).or_default(),
@@ -163,13 +206,13 @@ impl Arrivals {
                     list.push(idx);
                 }
             }
-            arrivals.watches.push(Watch { selectors, dirty });
+            arrivals.watches.push(watch);
         }
         arrivals
     }
 
-    /// Marks the rules that read any of these series.
-    pub fn touch(&self, series: &[Labels], now: Timestamp) {
+    /// Marks the rules that read any of these series; `newest` is the time of their newest sample.
+    pub fn touch(&self, series: &[Labels], newest: Timestamp, now: Timestamp) {
         if self.watches.is_empty() {
             return;
         }
@@ -187,13 +230,19 @@ impl Arrivals {
                 rules
             });
             for idx in rules.iter().flat_map(|r| r.iter()) {
-                self.watches[*idx as usize].dirty.touch(now);
+                self.watches[*idx as usize].touch(newest, now);
             }
         }
     }
 
     /// The same for series that the store knows by number: labels are looked up once per series.
-    pub fn touch_known(&self, all: impl Iterator<Item = SeriesRef>, names: &dyn SeriesNames, now: Timestamp) {
+    pub fn touch_known(
+        &self,
+        all: impl Iterator<Item = SeriesRef>,
+        names: &dyn SeriesNames,
+        newest: Timestamp,
+        now: Timestamp,
+    ) {
         if self.watches.is_empty() {
             return;
         }
@@ -205,7 +254,7 @@ impl Arrivals {
             let rules =
                 cache.entry(series).or_insert_with(|| names.labels(series).and_then(|labels| self.rules_of(&labels)));
             for idx in rules.iter().flat_map(|r| r.iter()) {
-                self.watches[*idx as usize].dirty.touch(now);
+                self.watches[*idx as usize].touch(newest, now);
             }
         }
     }
@@ -255,9 +304,9 @@ mod tests {
 
     #[test]
     fn a_touched_rule_waits_until_it_is_quiet_but_not_for_ever() {
-        let dirty = Dirty::new(Arc::new(Notify::new()));
+        let dirty = Dirty::new(Arc::new(Notify::new()), None);
         let check = |last: Option<i64>, want: Option<i64>| {
-            assert_eq!(dirty.due(last.map(Timestamp)), want.map(Timestamp));
+            assert_eq!(dirty.due(last.map(Timestamp), Duration::ZERO), want.map(Timestamp));
         };
         check(None, None);
         dirty.touch(Timestamp(1000));
@@ -272,23 +321,49 @@ mod tests {
     }
 
     #[test]
+    fn a_ratio_is_looked_at_when_its_data_are_complete() {
+        let spread = Arc::new(Spread::new(Timestamp(0)));
+        let dirty = Dirty::new(Arc::new(Notify::new()), Some(spread.clone()));
+        spread.note(Timestamp(99_000), Timestamp(100_000));
+        dirty.touch(Timestamp(100_000));
+        dirty.touch(Timestamp(100_400));
+        let check = |last: Option<i64>, took_ms: u64, want: i64| {
+            let due = dirty.due(last.map(Timestamp), Duration::from_millis(took_ms));
+            assert_eq!(due, Some(Timestamp(want)), "{last:?} {took_ms}");
+        };
+        // The first touch and a second's delay, a quarter to spare, and the settling.
+        check(None, 0, 101_300);
+        check(Some(100_900), 0, 101_900);
+        check(Some(100_900), 300, 103_900);
+        assert_eq!(dirty.behind(Timestamp(101_300)), Duration::from_millis(1250));
+        let check = |text: &str, want: bool| {
+            assert_eq!(may_be_looked_at_when_complete(&weir_promql::parse(text).unwrap()), want, "{text}");
+        };
+        check("sum(rate(a[5m])) / sum(rate(b[5m])) > 0.1", true);
+        check("sum(rate(a[3d])) / sum(rate(b[3d])) > 0.1", false);
+        check("max_over_time(a[5m:1m]) < 1", false);
+        check("vector(1) < 2", false);
+        check("a @ 5 < 2", false);
+    }
+
+    #[test]
     fn a_commit_touches_the_rules_that_read_it() {
         let wake = Arc::new(Notify::new());
-        let dirty: Vec<_> = (0..3).map(|_| Dirty::new(wake.clone())).collect();
-        let selectors = |text: &str| vec![weir_promql::parse_selector(text).unwrap()];
-        let arrivals = Arrivals::new([
-            (selectors("up{job=\"a\"}"), dirty[0].clone()),
-            (selectors("{job=~\"a|b\"}"), dirty[1].clone()),
-            (selectors("down"), dirty[2].clone()),
-        ]);
+        let dirty: Vec<_> = (0..3).map(|_| Dirty::new(wake.clone(), None)).collect();
+        let watch = |text: &str, k: usize| Watch {
+            selectors: vec![weir_promql::parse_selector(text).unwrap()],
+            dirty: Some(dirty[k].clone()),
+            spread: None,
+        };
+        let arrivals = Arrivals::new([watch("up{job=\"a\"}", 0), watch("{job=~\"a|b\"}", 1), watch("down", 2)]);
         // Twice, so that the cache answers the second time.
         for _ in 0..2 {
             dirty.iter().for_each(|d| d.clear());
-            arrivals.touch(&[Labels::from_pairs([("__name__", "up"), ("job", "b")])], Timestamp(5));
-            let touched: Vec<bool> = dirty.iter().map(|d| d.due(None).is_some()).collect();
+            arrivals.touch(&[Labels::from_pairs([("__name__", "up"), ("job", "b")])], Timestamp(5), Timestamp(5));
+            let touched: Vec<bool> = dirty.iter().map(|d| d.due(None, Duration::ZERO).is_some()).collect();
             assert_eq!(touched, [false, true, false]);
-            arrivals.touch(&[Labels::from_pairs([("__name__", "up"), ("job", "a")])], Timestamp(5));
-            let touched: Vec<bool> = dirty.iter().map(|d| d.due(None).is_some()).collect();
+            arrivals.touch(&[Labels::from_pairs([("__name__", "up"), ("job", "a")])], Timestamp(5), Timestamp(5));
+            let touched: Vec<bool> = dirty.iter().map(|d| d.due(None, Duration::ZERO).is_some()).collect();
             assert_eq!(touched, [true, true, false]);
         }
     }

@@ -204,15 +204,19 @@ fn strip_domain(host: &str) -> String {
 
 /// A path of Prometheus' own page, which weir's page understands.
 pub fn link(query: &str, tab: u8) -> String {
-    let mut encoded = String::with_capacity(query.len());
-    for b in query.bytes() {
+    format!("/graph?g0.expr={}&g0.tab={tab}", url_encoded(query))
+}
+
+pub fn url_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for b in text.bytes() {
         match b {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(char::from(b)),
             b' ' => encoded.push('+'),
             b => encoded.push_str(&format!("%{b:02X}")),
         }
     }
-    format!("/graph?g0.expr={encoded}&g0.tab={tab}")
+    encoded
 }
 
 /// The same data for every element of one evaluation.

@@ -10,9 +10,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use weir_go::parse_prometheus_duration;
-use weir_promql::Expr;
 
 use crate::expand;
+use crate::language::{Language, RuleExpr};
+use crate::manager::MissingInput;
+
+/// How far back a TraceQL rule looks unless its group says.
+const TRACES_WINDOW: Duration = Duration::from_secs(300);
 
 /// One thing wrong with a rule file, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -34,6 +38,9 @@ pub struct RuleGroup {
     pub limit: usize,
     /// `None`: the global `rule_query_offset`.
     pub query_offset: Option<Duration>,
+    /// `None`: as the program is told.
+    pub missing_input: Option<MissingInput>,
+    pub language: Language,
     /// In evaluation order; labels of the group are already among the rules' own.
     pub rules: Vec<Rule>,
 }
@@ -41,7 +48,7 @@ pub struct RuleGroup {
 #[derive(Clone, Debug)]
 pub struct Rule {
     pub kind: RuleKind,
-    pub expr: Arc<Expr>,
+    pub expr: RuleExpr,
     /// The expression in canonical form.
     pub query: Arc<str>,
     /// Templates for alerts, plain text for recorded series.
@@ -76,6 +83,9 @@ impl Rule {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFile {
+    /// Of Loki's files, as its tools write them.
+    #[serde(default)]
+    namespace: Option<Spanned<String>>,
     #[serde(default)]
     groups: Option<Vec<Spanned<RawGroup>>>,
 }
@@ -91,6 +101,12 @@ struct RawGroup {
     query_offset: Option<Spanned<String>>,
     #[serde(default)]
     limit: usize,
+    /// weir's own: what becomes of a firing alert whose input stops, `unknown` or `resolve`.
+    #[serde(default)]
+    missing_input: Option<Spanned<String>>,
+    /// weir's own, of TraceQL: how far back each evaluation looks.
+    #[serde(default)]
+    window: Option<Spanned<String>>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
@@ -116,8 +132,13 @@ struct RawRule {
     annotations: BTreeMap<String, String>,
 }
 
-/// Reads one file's text; `file` is its name in errors and in the API.
+/// Reads one file of PromQL; `file` is its name in errors and in the API.
 pub fn parse_rule_file(file: &str, text: &str) -> Result<Vec<RuleGroup>, Vec<RuleFileError>> {
+    parse_rules(file, text, Language::Promql)
+}
+
+/// Reads one file of any language.
+pub fn parse_rules(file: &str, text: &str, language: Language) -> Result<Vec<RuleGroup>, Vec<RuleFileError>> {
     // An empty file is valid: no groups.
     if text.lines().all(|l| l.trim().is_empty() || l.trim_start().starts_with('#')) {
         return Ok(Vec::new());
@@ -126,7 +147,10 @@ pub fn parse_rule_file(file: &str, text: &str) -> Result<Vec<RuleGroup>, Vec<Rul
         let (line, reason) = yaml_error(&e);
         vec![RuleFileError { file: file.to_owned(), line, reason }]
     })?;
-    let mut check = Check { file, errors: Vec::new() };
+    let mut check = Check { file, language, errors: Vec::new() };
+    if let Some(namespace) = raw.namespace.filter(|_| language != Language::Logql) {
+        check.fail(namespace.referenced.line(), "unknown field `namespace`: rule files of Loki have it");
+    }
     let mut names = BTreeSet::new();
     let mut groups = Vec::new();
     for raw in raw.groups.unwrap_or_default() {
@@ -150,6 +174,11 @@ pub(crate) fn yaml_error(error: &serde_saphyr::Error) -> (u64, String) {
 
 /// Reads the files that a glob of `rule_files` names: `*`, `?` and `[…]` in the last part of the path.
 pub fn read_rule_files(pattern: &str, base: &Path) -> Result<Vec<RuleGroup>, Vec<RuleFileError>> {
+    read_rules(pattern, base, Language::Promql)
+}
+
+/// The same of any language.
+pub fn read_rules(pattern: &str, base: &Path, language: Language) -> Result<Vec<RuleGroup>, Vec<RuleFileError>> {
     let fail = |reason: String| vec![RuleFileError { file: pattern.to_owned(), line: 0, reason }];
     let path = base.join(pattern);
     let last = path.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
@@ -172,7 +201,7 @@ pub fn read_rule_files(pattern: &str, base: &Path) -> Result<Vec<RuleGroup>, Vec
     for file in files {
         let name = file.display().to_string();
         match std::fs::read_to_string(&file) {
-            Ok(text) => match parse_rule_file(&name, &text) {
+            Ok(text) => match parse_rules(&name, &text, language) {
                 Ok(found) => groups.extend(found),
                 Err(found) => errors.extend(found),
             },
@@ -251,6 +280,7 @@ mod glob {
 
 struct Check<'a> {
     file: &'a str,
+    language: Language,
     errors: Vec<RuleFileError>,
 }
 
@@ -267,12 +297,30 @@ impl Check<'_> {
     fn group(&mut self, raw: RawGroup) -> RuleGroup {
         let interval = self.duration("interval", raw.interval).filter(|d| !d.is_zero());
         let query_offset = self.duration("query_offset", raw.query_offset);
+        let missing_input = raw.missing_input.and_then(|raw| {
+            let parsed = MissingInput::parse(&raw.value);
+            parsed.map_err(|e| self.fail(raw.referenced.line(), format!("missing_input: {e}"))).ok()
+        });
+        let line = raw.window.as_ref().map_or(0, |w| w.referenced.line());
+        let window = self.duration("window", raw.window);
+        if window.is_some() && self.language != Language::Traceql {
+            self.fail(line, "unknown field `window`: rule files of TraceQL have it");
+        }
+        let window = window.filter(|w| !w.is_zero()).unwrap_or(TRACES_WINDOW);
         let rules = raw.rules.unwrap_or_default();
-        let rules = rules.into_iter().filter_map(|rule| self.rule(&raw.name, &raw.labels, rule)).collect();
-        RuleGroup { name: raw.name, file: self.file.to_owned(), interval, limit: raw.limit, query_offset, rules }
+        let rules = rules.into_iter().filter_map(|rule| self.rule(&raw.name, &raw.labels, window, rule)).collect();
+        let language = self.language;
+        let (name, file) = (raw.name, self.file.to_owned());
+        RuleGroup { name, file, interval, limit: raw.limit, query_offset, missing_input, language, rules }
     }
 
-    fn rule(&mut self, group: &str, labels: &BTreeMap<String, String>, raw: Spanned<RawRule>) -> Option<Rule> {
+    fn rule(
+        &mut self,
+        group: &str,
+        labels: &BTreeMap<String, String>,
+        window: Duration,
+        raw: Spanned<RawRule>,
+    ) -> Option<Rule> {
         let line = raw.referenced.line();
         let raw = raw.value;
         let n_errors = self.errors.len();
@@ -282,7 +330,7 @@ impl Check<'_> {
             self.fail(line, format!("{place}field 'expr' must be set in rule"));
             return None;
         };
-        let expr = weir_promql::parse(&expr_text.value)
+        let expr = RuleExpr::parse(&expr_text.value, self.language, window)
             .map_err(|e| self.fail(expr_text.referenced.line(), format!("{place}could not parse expression: {e}")))
             .ok();
         let hold = self.duration("for", raw.hold);
@@ -333,7 +381,7 @@ impl Check<'_> {
             }
         }
         let expr = expr.filter(|_| self.errors.len() == n_errors)?;
-        Some(Rule { kind, query: expr.to_string().into(), expr: Arc::new(expr), labels: merged, line })
+        Some(Rule { kind, query: expr.to_string().into(), expr, labels: merged, line })
     }
 }
 
@@ -349,6 +397,7 @@ groups:
   interval: 30s
   limit: 5
   query_offset: 1s
+  missing_input: resolve
   labels: {team: infra, severity: low}
   rules:
   - record: job:up:sum
@@ -370,7 +419,8 @@ groups:
         assert_eq!(group.rules[0].name(), "job:up:sum");
         assert_eq!(group.rules[0].labels["kind"], "1");
         let alert = &group.rules[1];
-        assert_eq!((alert.line, &*alert.query), (12, "up == 0"));
+        assert_eq!(group.missing_input, Some(MissingInput::Resolve));
+        assert_eq!((alert.line, &*alert.query), (13, "up == 0"));
         assert_eq!((&*alert.labels["severity"], &*alert.labels["team"]), ("page", "infra"));
         let RuleKind::Alert { hold, keep_firing_for, .. } = &alert.kind else { panic!() };
         assert_eq!((hold.as_secs(), keep_firing_for.as_secs()), (5400, 300));
@@ -386,6 +436,7 @@ groups:
         check("groups:\n- name: a\n  rulez: []\n", "r.yml:3: ");
         check("groups:\n- name: a\n  rulez: []\n", "rulez");
         check("groups:\n- name: a\n- name: a\n", "r.yml:3: group name `a` is repeated");
+        check("groups:\n- name: a\n  missing_input: x\n", "r.yml:3: missing_input: `x` is neither unknown nor resolve");
         check(&rule("expr: up"), "one of 'record' or 'alert' must be set");
         check(&rule("{alert: a, record: b, expr: up}"), "only one of");
         check(&rule("alert: a"), "field 'expr' must be set");
@@ -395,6 +446,32 @@ groups:
         check(&rule("{alert: a, expr: up, labels: {x: '{{ $lab }}'}}"), "undefined variable \"$lab\"");
         check(&rule("{alert: a, expr: up, annotations: {x: '{{ nope }}'}}"), "function \"nope\" not defined");
         check("groups: [", "r.yml:");
+    }
+
+    #[test]
+    fn files_of_other_languages_have_their_own_keys() {
+        let rule = |expr: &str| format!("groups:\n- name: a\n  rules:\n  - {{alert: x, expr: '{expr}'}}\n");
+        let logql = |text: &str| parse_rules("r.yml", text, Language::Logql);
+        let traceql = |text: &str| parse_rules("r.yml", text, Language::Traceql);
+        let lines = r#"sum by (app) (count_over_time({app="x"} |= "error" [1m])) > 3"#;
+        let groups = logql(&format!("namespace: n\n{}", rule(lines))).unwrap();
+        assert!(matches!(groups[0].rules[0].expr, RuleExpr::Logql(_)));
+        let spans = rule("{ status = error } | rate() by (resource.service.name) > 2");
+        let groups = traceql(&spans.replace("  rules", "  window: 1m\n  rules")).unwrap();
+        let RuleExpr::Traceql(expr) = &groups[0].rules[0].expr else { panic!() };
+        assert_eq!(expr.window, Duration::from_secs(60));
+        let check = |got: Result<Vec<RuleGroup>, Vec<RuleFileError>>, want: &str| {
+            let got = got.unwrap_err()[0].to_string();
+            assert!(got.contains(want), "{got}");
+        };
+        check(logql(&rule("up == 0")), "r.yml:4: group \"a\", rule \"x\": could not parse expression");
+        check(logql(&rule("{app=\"x\"}")), "a log query gives lines, and a rule needs numbers");
+        check(traceql(&rule("{ }")), "add a stage such as `| rate()`");
+        check(parse_rule_file("r.yml", &format!("namespace: n\n{}", rule("up"))), "r.yml:1: unknown field `namespace`");
+        check(
+            parse_rule_file("r.yml", &rule("up").replace("  rules", "  window: 1m\n  rules")),
+            "r.yml:3: unknown field `window`",
+        );
     }
 
     #[test]

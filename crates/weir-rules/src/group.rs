@@ -1,23 +1,25 @@
 //! One rule group at work: evaluation of its rules in order, what they record, what they announce.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use weir_model::sink::{MetricBatch, Outcome, SeriesBatch, WriteError};
 use weir_model::{AlertEvent, HistogramSample, Labels, LabelsBuilder, Sample, TenantId, Timestamp};
-use weir_state::{Batch, State};
+use weir_state::Batch;
 
 use crate::arrival::Dirty;
 use crate::expand::{Answers, Element, Expansion, QUERIES_MAX, expand};
 use crate::file::{Rule, RuleGroup, RuleKind};
-use crate::machine::{Active, AlertMachine, StepError, StoredAlert, Timing, Transition};
-use crate::manager::{Recorded, Shared};
+use crate::inputs::{Seen, Watched};
+use crate::language::{Language, RuleExpr};
+use crate::machine::{Active, AlertMachine, Sight, StepError, StoredAlert, Timing, Transition};
+use crate::manager::{MissingInput, Recorded, Shared};
+use crate::spread::Spread;
+use crate::stored::{Restored, STORED_EVERY, Stored, TABLE, VERSION, stored_name};
 use crate::view::{AlertView, GroupView, Health, RuleKindView, RuleView};
 
 /// A group of one tenant with its state.
@@ -27,10 +29,21 @@ pub(crate) struct Group {
     pub interval: Duration,
     query_offset: Duration,
     state: Mutex<GroupState>,
-    /// Per rule, for those that arrivals may evaluate.
-    pub dirty: Vec<Option<Arc<Dirty>>>,
+    /// Per rule.
+    pub feeds: Vec<Feed>,
     pub wake: Arc<Notify>,
     pub cancel: CancellationToken,
+}
+
+/// What connects a rule with the data that it reads.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Feed {
+    /// Of rules that arrivals may evaluate.
+    pub dirty: Option<Arc<Dirty>>,
+    /// How late its data come; `None` for a rule that reads none.
+    pub spread: Option<Arc<Spread>>,
+    /// What must arrive for the absence of an alert to say something.
+    pub watched: Vec<Watched>,
 }
 
 #[derive(Default)]
@@ -78,7 +91,7 @@ impl Group {
         config: RuleGroup,
         interval: Duration,
         query_offset: Duration,
-        dirty: Vec<Option<Arc<Dirty>>>,
+        feeds: Vec<Feed>,
         wake: Arc<Notify>,
         before: Option<&Group>,
         restored: &mut Restored,
@@ -108,7 +121,7 @@ impl Group {
             interval,
             query_offset,
             state: Mutex::new(GroupState { rules, ..GroupState::default() }),
-            dirty,
+            feeds,
             wake,
             cancel: CancellationToken::new(),
         }
@@ -126,13 +139,30 @@ impl Group {
     /// When the next rule touched by a commit is ripe.
     pub fn next_arrival(&self) -> Option<Timestamp> {
         let state = self.state.lock();
-        let dirty = self.dirty.iter().zip(&state.rules);
-        dirty.filter_map(|(d, rule)| d.as_ref()?.due(rule.last_arrival)).min()
+        let feeds = self.feeds.iter().zip(&state.rules);
+        feeds.filter_map(|(f, rule)| f.dirty.as_ref()?.due(rule.last_arrival, rule.evaluation_time)).min()
+    }
+
+    /// How long after a grid point its data are all there: the longest wait of any of its rules.
+    pub fn wait(&self, now: Timestamp) -> Duration {
+        let waits = self.feeds.iter().filter_map(|f| f.spread.as_ref()).map(|s| s.wait(now));
+        waits.max().unwrap_or_default()
+    }
+
+    /// The delay of arrivals that a rule of these data has learned.
+    pub fn spread_of(&self, rule: &Rule) -> Option<Arc<Spread>> {
+        let same = self.config.rules.iter().position(|r| r.same_as(rule))?;
+        self.feeds.get(same)?.spread.clone()
     }
 
     /// Evaluates every rule at one grid point.
     pub async fn evaluate_grid(&self, shared: &Shared, at: Timestamp) {
         let began = shared.clock.now_nanos();
+        let now = shared.clock.now();
+        for (rule, feed) in self.config.rules.iter().zip(&self.feeds) {
+            let wait = feed.spread.as_ref().map_or(Duration::ZERO, |s| s.wait(now));
+            shared.metrics.input_wait(&self.config.name, rule.name(), wait);
+        }
         for idx in 0..self.config.rules.len() {
             if self.cancel.is_cancelled() {
                 return;
@@ -163,17 +193,22 @@ impl Group {
 
     /// Evaluates the rules whose time has come since a commit touched them.
     pub async fn evaluate_arrivals(&self, shared: &Shared, now: Timestamp) {
-        for (idx, dirty) in self.dirty.iter().enumerate() {
-            let Some(dirty) = dirty else { continue };
-            let last = self.state.lock().rules.get(idx).and_then(|r| r.last_arrival);
-            if dirty.due(last).is_none_or(|due| due > now) {
+        for (idx, feed) in self.feeds.iter().enumerate() {
+            let Some(dirty) = &feed.dirty else { continue };
+            let (last, took) = match self.state.lock().rules.get(idx) {
+                Some(rule) => (rule.last_arrival, rule.evaluation_time),
+                None => continue,
+            };
+            if dirty.due(last, took).is_none_or(|due| due > now) {
                 continue;
             }
             dirty.clear();
             shared.metrics.arrivals.inc();
             let rule = &self.config.rules[idx];
-            let found = match shared.evaluator.instant(&self.tenant, &rule.expr, now.minus(self.query_offset)).await {
-                Ok(elements) => self.activate(shared, rule, elements, now).await,
+            // A ratio is looked at as it stood when the last of its data had come.
+            let at = now.minus(dirty.behind(now));
+            let found = match shared.evaluator.instant(&self.tenant, &rule.expr, at.minus(self.query_offset)).await {
+                Ok(elements) => self.activate(shared, rule, elements, at).await,
                 Err(reason) => {
                     tracing::debug!(rule = %rule.name(), %reason, "evaluation on arrival failed; the grid follows");
                     continue;
@@ -184,7 +219,7 @@ impl Group {
                 let Some(rule) = state.rules.get_mut(idx) else { continue };
                 rule.last_arrival = Some(now);
                 // A duplicate label set is reported by the grid.
-                rule.machine.on_arrival(now, found).unwrap_or_default()
+                rule.machine.on_arrival(at, found).unwrap_or_default()
             };
             self.announce(shared, rule, transitions);
         }
@@ -238,10 +273,11 @@ impl Group {
             RuleKind::Alert { .. } => {
                 let elements = shared.evaluator.instant(&self.tenant, &rule.expr, sampled_at).await?;
                 let found = self.activate(shared, rule, elements, at).await;
+                let sight = self.look(shared, idx, &found, sampled_at).await;
                 let (transitions, series, error) = {
                     let mut state = self.state.lock();
                     let Some(rule_state) = state.rules.get_mut(idx) else { return Ok(()) };
-                    match rule_state.machine.on_grid(at, found) {
+                    match rule_state.machine.on_grid_seeing(at, found, &sight) {
                         Ok(transitions) => (transitions, floats(rule_state.machine.series()), None),
                         // Upstream drops all alerts over a limit, and keeps them at any other failure.
                         Err(e @ StepError::Limit { .. }) => {
@@ -256,6 +292,38 @@ impl Group {
         };
         self.write(shared, idx, sampled_at, series).await?;
         error.map_or(Ok(()), Err)
+    }
+
+    /// Whether what the rule reads is there: asked while there is an alert whose absence may be misread.
+    async fn look(&self, shared: &Shared, idx: usize, found: &[Active], at: Timestamp) -> Sight {
+        let watched = &self.feeds[idx].watched;
+        let policy = self.config.missing_input.unwrap_or(shared.missing_input);
+        if policy == MissingInput::Resolve || watched.is_empty() {
+            return Sight::Believed;
+        }
+        let mut names: Vec<String> = {
+            let state = self.state.lock();
+            let fired = state.rules.get(idx).into_iter().flat_map(|r| r.machine.fired());
+            let of = |labels: &Labels| labels.iter().map(|l| l.name.to_string()).collect::<Vec<_>>();
+            let mut any = false;
+            let names: Vec<_> =
+                fired.chain(found.iter().map(|a| &a.element)).inspect(|_| any = true).flat_map(of).collect();
+            if !any {
+                return Sight::Believed;
+            }
+            names
+        };
+        names.sort_unstable();
+        names.dedup();
+        match shared.evaluator.inputs(&self.tenant, watched, at).await {
+            Ok(Some(selectors)) => Sight::Seen(Seen::new(names, selectors)),
+            Ok(None) => Sight::Believed,
+            Err(reason) => {
+                let rule = self.config.rules[idx].name();
+                tracing::warn!(group = %self.config.name, rule, %reason, "cannot see the rule's input; nothing resolves");
+                Sight::Failed
+            }
+        }
     }
 
     /// Stores the series on a thread that may wait for the disk.
@@ -302,16 +370,17 @@ impl Group {
         for element in elements {
             let mut labels = element.0.without_name().to_builder();
             for (key, text) in &rule.labels {
-                let value = self.text(shared, key, text, &element, &mut answers, at).await;
+                let value = self.text(shared, (rule, key), text, &element, &mut answers, at).await;
                 labels.set(&**key, value);
             }
             labels.set("alertname", &**name);
             let mut rendered = LabelsBuilder::default();
             for (key, text) in annotations {
-                let value = self.text(shared, key, text, &element, &mut answers, at).await;
+                let value = self.text(shared, (rule, key), text, &element, &mut answers, at).await;
                 rendered.set(&**key, value);
             }
-            found.push(Active { labels: labels.build(), annotations: rendered.build(), value: element.1 });
+            let (labels, annotations) = (labels.build(), rendered.build());
+            found.push(Active { labels, annotations, value: element.1, element: element.0.without_name() });
         }
         found
     }
@@ -320,7 +389,7 @@ impl Group {
     async fn text(
         &self,
         shared: &Shared,
-        name: &str,
+        (rule, name): (&Rule, &str),
         text: &str,
         element: &Element,
         answers: &mut Answers,
@@ -334,9 +403,9 @@ impl Group {
                     return format!("<error expanding template: {reason}>");
                 }
                 Expansion::Needs(query) => {
-                    let answer = match weir_promql::parse(&query) {
+                    let answer = match RuleExpr::parse(&query, rule.expr.language(), Duration::ZERO) {
                         Ok(expr) => shared.evaluator.instant(&self.tenant, &expr, at.minus(self.query_offset)).await,
-                        Err(e) => Err(e.to_string()),
+                        Err(e) => Err(e),
                     };
                     match answer {
                         Ok(elements) => answers.insert(query, elements),
@@ -359,7 +428,7 @@ impl Group {
                 at: t.at,
                 value: t.value,
                 expr: rule.query.clone(),
-                generator_url: format!("{}{}", shared.surroundings.external_url, crate::expand::link(&rule.query, 1)),
+                generator_url: format!("{}{}", shared.surroundings.external_url, rule_link(rule)),
             };
             shared.announce(event, t.repeated);
         }
@@ -368,6 +437,7 @@ impl Group {
     /// Ends the group: its alerts are resolved, its series end.
     pub fn retire(&self, shared: &Shared, now: Timestamp) {
         self.cancel.cancel();
+        self.config.rules.iter().for_each(|rule| shared.metrics.forget_wait(&self.config.name, rule.name()));
         for (idx, rule) in self.config.rules.iter().enumerate() {
             let transitions = {
                 let mut state = self.state.lock();
@@ -400,6 +470,7 @@ impl Group {
             file: self.config.file.clone(),
             interval: self.interval,
             limit: self.config.limit,
+            language: self.config.language,
             evaluation_time: state.evaluation_time,
             last_evaluation: state.last_evaluation,
             rules: rules.map(|(rule, state)| rule_view(rule, state)).collect(),
@@ -438,71 +509,24 @@ fn settle(stored: Result<Outcome, WriteError>) -> Result<(), String> {
     }
 }
 
+/// Where the page shows the expression.
+fn rule_link(rule: &Rule) -> String {
+    match rule.expr.language() {
+        Language::Promql => crate::expand::link(&rule.query, 1),
+        Language::Logql => format!("/explore/logs?q={}", crate::expand::url_encoded(&rule.query)),
+        Language::Traceql => format!("/explore/traces?q={}", crate::expand::url_encoded(&rule.query)),
+    }
+}
+
 fn floats(elements: Vec<Element>) -> Vec<(Labels, Recorded)> {
     elements.into_iter().map(|(labels, value)| (labels, Recorded::Float(value))).collect()
 }
 
-const TABLE: &str = "rules.alerts";
-const VERSION: u8 = 1;
-/// How often what did not change is written again.
-const STORED_EVERY: Duration = Duration::from_secs(60);
-
-#[derive(Serialize, Deserialize)]
-struct Stored {
-    v: u8,
-    saved_at: Timestamp,
-    alerts: Vec<StoredAlert>,
-}
-
-/// Alerts of an earlier run, by tenant and rule, until the rules that they belong to are loaded.
-#[derive(Default)]
-pub(crate) struct Restored {
-    alerts: HashMap<(TenantId, String), Stored>,
-    now: Timestamp,
-}
-
-impl Restored {
-    pub fn read(state: &State, now: Timestamp) -> Self {
-        let mut alerts = HashMap::new();
-        for (tenant, name, bytes) in state.scan(TABLE) {
-            match serde_json::from_slice::<Stored>(&bytes) {
-                Ok(stored) if stored.v == VERSION => {
-                    alerts.insert((tenant, name), stored);
-                }
-                Ok(stored) => tracing::error!(%tenant, version = stored.v, "alerts of another version are left alone"),
-                Err(error) => tracing::error!(%tenant, %error, "alerts of an earlier run cannot be read"),
-            }
-        }
-        Self { alerts, now }
-    }
-
-    /// What belongs to none of the tenant's rules as they are now: its records, and the ends of its alerts.
-    pub fn forget(&mut self, tenant: &TenantId) -> (Batch, Vec<Transition>) {
-        let (mut batch, mut ended) = (Batch::default(), Vec::new());
-        let now = self.now;
-        for ((of, name), stored) in self.alerts.extract_if(|(of, _), _| of == tenant) {
-            batch.remove(TABLE, &of, name);
-            ended.extend(stored.alerts.into_iter().filter_map(|alert| alert.ended(now)));
-        }
-        (batch, ended)
-    }
-}
-
-/// Names a rule by all that decides whether its state may be carried over, as [`Rule::same_as`].
-fn stored_name(group: &RuleGroup, rule: &Rule) -> String {
-    let hold = match &rule.kind {
-        RuleKind::Record { .. } => None,
-        RuleKind::Alert { hold, keep_firing_for, .. } => Some((hold, keep_firing_for)),
-    };
-    let text = format!("{:?}", (&group.file, &group.name, rule.name(), &rule.query, &rule.labels, hold));
-    hex::encode(Sha256::digest(text))
-}
-
 fn restore(tenant: &TenantId, group: &RuleGroup, rules: &mut [RuleState], restored: &mut Restored) {
     for (rule, state) in group.rules.iter().zip(rules) {
-        if let Some(stored) = restored.alerts.remove(&(tenant.clone(), stored_name(group, rule))) {
+        if let Some(stored) = restored.take(tenant, group, rule) {
             state.stored = (stored.alerts.clone(), stored.saved_at);
-            state.machine.restore(stored.alerts, stored.saved_at, restored.now);
+            state.machine.restore(stored.alerts, stored.saved_at, restored.now());
         }
     }
 }

@@ -15,18 +15,27 @@ mod arrival;
 mod expand;
 mod file;
 mod group;
+mod inputs;
+mod language;
 mod machine;
 mod manager;
 mod metrics;
 mod offline;
 mod promql;
+mod spread;
+mod stored;
 mod view;
+
+#[cfg(test)]
+mod simulation;
 
 pub use arrival::grows_with_data;
 pub use expand::{Element, Surroundings};
-pub use file::{Rule, RuleFileError, RuleGroup, RuleKind, parse_rule_file, read_rule_files};
-pub use machine::{Active, AlertMachine, AlertState, RESEND_DELAY, StepError, StoredAlert, Timing, Transition};
-pub use manager::{Evaluate, Options, Recorded, Rules};
+pub use file::{Rule, RuleFileError, RuleGroup, RuleKind, parse_rule_file, parse_rules, read_rule_files, read_rules};
+pub use inputs::{Input, Series, Standing, Watched};
+pub use language::{Evaluators, Language, RuleExpr};
+pub use machine::{Active, AlertMachine, AlertState, RESEND_DELAY, Sight, StepError, StoredAlert, Timing, Transition};
+pub use manager::{Evaluate, MissingInput, Options, Recorded, Rules};
 pub use metrics::Metrics;
 pub use offline::Offline;
 pub use promql::PromqlEvaluator;

@@ -13,6 +13,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use weir_model::{AlertPhase, Labels, Timestamp};
 
+use crate::inputs::{Absence, Baseline, Seen};
+
 /// How long a resolved alert is still repeated to listeners that may have missed it.
 const RESOLVED_RETENTION: Duration = Duration::from_secs(15 * 60);
 /// Upstream's `for-outage-tolerance`.
@@ -87,6 +89,17 @@ pub struct Active {
     pub labels: Labels,
     pub annotations: Labels,
     pub value: f64,
+    /// Labels that the expression gave, which say what it was made of.
+    pub element: Labels,
+}
+
+/// What is known of a rule's input at an evaluation.
+pub enum Sight {
+    /// Nothing is asked: what is not found does not hold, as upstream has it.
+    Believed,
+    Seen(Seen),
+    /// It could not be read: nothing resolves this time.
+    Failed,
 }
 
 /// One alert of a rule.
@@ -104,6 +117,10 @@ pub struct Alert {
     announced_at: Timestamp,
     last_sent: Option<Timestamp>,
     resolved_at: Option<Timestamp>,
+    element: Labels,
+    baseline: Baseline,
+    /// It fired, and its input has stopped.
+    unknown: bool,
     /// After a restart, until when its absence says nothing: its series may not have come again yet.
     spared_until: Option<Timestamp>,
 }
@@ -112,10 +129,10 @@ impl Alert {
     /// The later of what the grid says and what was announced.
     pub fn phase(&self) -> Option<AlertPhase> {
         match (self.grid.phase(), self.announced) {
+            (Some(AlertPhase::Firing), _) if self.unknown => Some(AlertPhase::Unknown),
             (Some(AlertPhase::Firing), _) => Some(AlertPhase::Firing),
-            (grid, Some((phase @ (AlertPhase::Pending | AlertPhase::Firing), _))) => {
-                Some(if phase == AlertPhase::Firing { phase } else { grid.unwrap_or(phase) })
-            }
+            (grid, Some((AlertPhase::Pending, _))) => Some(grid.unwrap_or(AlertPhase::Pending)),
+            (_, Some((phase @ (AlertPhase::Firing | AlertPhase::Unknown), _))) => Some(phase),
             (grid, _) => grid,
         }
     }
@@ -175,9 +192,25 @@ impl AlertMachine {
         self.alerts.values().filter(|a| a.phase().is_some_and(|p| p != AlertPhase::Resolved))
     }
 
+    /// Labels by which alerts that fire, or did until their input stopped, may be told apart.
+    pub fn fired(&self) -> impl Iterator<Item = &Labels> {
+        let fires = |a: &&Alert| matches!(a.phase(), Some(AlertPhase::Firing | AlertPhase::Unknown));
+        self.alerts.values().filter(fires).map(|a| &a.element)
+    }
+
+    /// A grid evaluation that believes what it sees.
+    pub fn on_grid(&mut self, now: Timestamp, found: Vec<Active>) -> Result<Vec<Transition>, StepError> {
+        self.on_grid_seeing(now, found, &Sight::Believed)
+    }
+
     /// A grid evaluation. On an error every alert is dropped, as upstream does for the limit, and
     /// listeners are told.
-    pub fn on_grid(&mut self, now: Timestamp, found: Vec<Active>) -> Result<Vec<Transition>, StepError> {
+    pub fn on_grid_seeing(
+        &mut self,
+        now: Timestamp,
+        found: Vec<Active>,
+        sight: &Sight,
+    ) -> Result<Vec<Transition>, StepError> {
         let found = by_labels(found)?;
         let n_active = self.limit.min(found.len() + 1);
         if self.limit > 0 && found.len() > n_active {
@@ -194,14 +227,28 @@ impl AlertMachine {
             let active = found.contains_key(labels);
             if active {
                 alert.spared_until = None;
-            } else {
+            } else if alert.held_since.is_some_and(|since| since <= now) {
                 alert.held_since = None;
             }
-            let active = active || alert.spared_until.is_some_and(|until| now < until);
-            alert.grid = alert.grid.step(active, timing, now);
+            let spared = alert.spared_until.is_some_and(|until| now < until);
+            match alert.absence(active, spared, sight, now) {
+                Absence::Said => {
+                    alert.unknown = false;
+                    alert.grid = alert.grid.step(active || spared, timing, now);
+                }
+                Absence::Late => {}
+                Absence::Unknown => {
+                    alert.unknown = true;
+                    // An arrival announced it, and before the grid could see it the input stopped.
+                    if !matches!(alert.grid, AlertState::Firing { .. }) {
+                        let since = alert.announced.map_or(now, |(_, at)| at);
+                        alert.grid = AlertState::Firing { since, absent_since: None };
+                    }
+                }
+            }
             alert.announce_grid(now, &mut out);
             let resolved_long_ago = alert.resolved_at.is_none_or(|at| now.since(at) > RESOLVED_RETENTION);
-            alert.grid != AlertState::Inactive || !resolved_long_ago
+            alert.phase().is_some_and(|p| p != AlertPhase::Resolved) || !resolved_long_ago
         });
         Ok(out)
     }
@@ -229,9 +276,14 @@ impl AlertMachine {
             let forward = match known {
                 None | Some(AlertPhase::Resolved) => true,
                 Some(AlertPhase::Pending) => phase == AlertPhase::Firing,
-                Some(AlertPhase::Firing) => false,
+                Some(AlertPhase::Firing | AlertPhase::Unknown) => false,
             };
-            if forward {
+            if known == Some(AlertPhase::Unknown) {
+                // It is told again, and what it tells is what was true before.
+                alert.unknown = false;
+                let since = alert.active_at().unwrap_or(held);
+                alert.announce(AlertPhase::Firing, since, now, &mut out);
+            } else if forward {
                 let since = alert.active_at().unwrap_or(held).min(held);
                 alert.announce(phase, since, now, &mut out);
             }
@@ -281,6 +333,7 @@ impl AlertMachine {
             let (since, state) = match alert.grid {
                 AlertState::Inactive => continue,
                 AlertState::Pending { since } => (since, "pending"),
+                AlertState::Firing { since, .. } if alert.unknown => (since, "unknown"),
                 AlertState::Firing { since, .. } => (since, "firing"),
             };
             let alerts = alert.labels.with("__name__", "ALERTS").with("alertstate", state);
@@ -313,11 +366,31 @@ impl Alert {
             announced_at: Timestamp::default(),
             last_sent: None,
             resolved_at: None,
+            element: active.element.clone(),
+            baseline: Baseline::default(),
+            unknown: false,
             spared_until: None,
         }
     }
 
+    /// What it says that an evaluation did not find it; `Said` when it did.
+    fn absence(&mut self, found: bool, spared: bool, sight: &Sight, now: Timestamp) -> Absence {
+        let told_firing = matches!(self.announced, Some((AlertPhase::Firing | AlertPhase::Unknown, _)));
+        let fires = matches!(self.grid, AlertState::Firing { .. }) || told_firing;
+        match sight {
+            Sight::Seen(seen) if found => {
+                self.baseline.learn(&seen.counts(&self.element), now);
+                Absence::Said
+            }
+            _ if found || spared || !fires => Absence::Said,
+            Sight::Believed => Absence::Said,
+            Sight::Failed => Absence::Late,
+            Sight::Seen(seen) => self.baseline.absence(&seen.counts(&self.element), now),
+        }
+    }
+
     fn refresh(&mut self, active: &Active) {
+        self.element = active.element.clone();
         self.annotations = active.annotations.clone();
         self.value = active.value;
     }
@@ -326,12 +399,14 @@ impl Alert {
     fn announce_grid(&mut self, now: Timestamp, out: &mut Vec<Transition>) {
         let known = self.announced.map(|(phase, _)| phase);
         let due = self.last_sent.is_none_or(|at| now.since(at) >= RESEND_DELAY);
-        let (since, state_since) = match self.grid {
+        let (since, phase) = match self.grid {
             AlertState::Inactive => {
                 match known {
-                    Some(AlertPhase::Pending | AlertPhase::Firing) => {
+                    // An arrival saw later data than this grid point may see.
+                    Some(AlertPhase::Pending | AlertPhase::Firing) if self.announced_at > now => {}
+                    Some(AlertPhase::Pending | AlertPhase::Firing | AlertPhase::Unknown) => {
                         let since = self.announced.map_or(now, |(_, at)| at);
-                        self.resolved_at = (known == Some(AlertPhase::Firing)).then_some(now);
+                        self.resolved_at = (known != Some(AlertPhase::Pending)).then_some(now);
                         self.announce(AlertPhase::Resolved, since, now, out);
                     }
                     Some(AlertPhase::Resolved) if due && self.resolved_at.is_some() => self.repeat(now, out),
@@ -340,17 +415,19 @@ impl Alert {
                 return;
             }
             AlertState::Pending { since } => (since, AlertPhase::Pending),
+            AlertState::Firing { since, .. } if self.unknown => (since, AlertPhase::Unknown),
             AlertState::Firing { since, .. } => (since, AlertPhase::Firing),
         };
-        match (known, state_since) {
-            (Some(AlertPhase::Firing), _) => {
+        match (known, phase) {
+            (Some(AlertPhase::Unknown), AlertPhase::Unknown)
+            | (Some(AlertPhase::Firing), AlertPhase::Firing | AlertPhase::Pending) => {
                 if due {
                     self.repeat(now, out);
                 }
             }
             (Some(AlertPhase::Pending), AlertPhase::Pending) => {}
             (_, phase) => {
-                let before = self.announced.filter(|(p, _)| *p == AlertPhase::Pending).map(|(_, at)| at);
+                let before = self.announced.filter(|(p, _)| *p != AlertPhase::Resolved).map(|(_, at)| at);
                 self.resolved_at = None;
                 self.announce(phase, before.map_or(since, |at| at.min(since)), now, out);
             }
@@ -389,6 +466,12 @@ pub struct StoredAlert {
     absent_since: Option<Timestamp>,
     /// Whether listeners know it as firing, since when it is active for them, and when it was said.
     announced: Option<(bool, Timestamp, Timestamp)>,
+    #[serde(default)]
+    element: BTreeMap<String, String>,
+    #[serde(default)]
+    baseline: Baseline,
+    #[serde(default)]
+    unknown: bool,
 }
 
 impl StoredAlert {
@@ -406,17 +489,26 @@ impl StoredAlert {
             value: Some(alert.value).filter(|v| v.is_finite()),
             grid,
             absent_since,
-            announced: announced.map(|(phase, since)| (phase == AlertPhase::Firing, since, alert.announced_at)),
+            announced: announced.map(|(phase, since)| (phase != AlertPhase::Pending, since, alert.announced_at)),
+            element: pairs(&alert.element),
+            baseline: alert.baseline.clone(),
+            unknown: alert.unknown,
         }
     }
 
     fn alert(self) -> Alert {
-        let phase = |firing: bool| if firing { AlertPhase::Firing } else { AlertPhase::Pending };
+        let phase = |firing: bool| match firing {
+            true if self.unknown => AlertPhase::Unknown,
+            true => AlertPhase::Firing,
+            false => AlertPhase::Pending,
+        };
         let mut alert = Alert::new(&Active {
             labels: Labels::from_pairs(self.labels),
             annotations: Labels::from_pairs(self.annotations),
             value: self.value.unwrap_or(f64::NAN),
+            element: Labels::from_pairs(self.element),
         });
+        (alert.baseline, alert.unknown) = (self.baseline, self.unknown);
         alert.grid = match self.grid {
             None => AlertState::Inactive,
             Some((false, since)) => AlertState::Pending { since },
@@ -436,8 +528,8 @@ impl StoredAlert {
 
     /// Whether the same alert stands where it stood; values and texts change all the time.
     pub fn stands_as(&self, other: &Self) -> bool {
-        (&self.labels, self.grid, self.absent_since, self.announced)
-            == (&other.labels, other.grid, other.absent_since, other.announced)
+        (&self.labels, self.grid, self.absent_since, self.announced, self.unknown)
+            == (&other.labels, other.grid, other.absent_since, other.announced, other.unknown)
     }
 }
 

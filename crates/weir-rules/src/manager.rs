@@ -16,12 +16,16 @@ use weir_model::{
 use weir_promql::Expr;
 use weir_state::State;
 
-use crate::arrival::{Arrivals, Dirty, grows_with_data};
+use crate::arrival::{Arrivals, Dirty, Watch, grows_with_data, may_be_looked_at_when_complete};
 use crate::expand::{Element, Surroundings};
-use crate::file::{RuleGroup, RuleKind};
-use crate::group::{Group, Restored};
+use crate::file::{Rule, RuleGroup, RuleKind};
+use crate::group::{Feed, Group};
+use crate::inputs::{Series, Watched, watched};
+use crate::language::RuleExpr;
 use crate::machine::Transition;
 use crate::metrics::Metrics;
+use crate::spread::Spread;
+use crate::stored::Restored;
 use crate::view::{AlertView, GroupView, HistoryEntry};
 
 /// Transitions remembered, over all tenants; about a kilobyte each.
@@ -32,7 +36,7 @@ pub trait Evaluate: Send + Sync {
     fn instant<'a>(
         &'a self,
         tenant: &'a TenantId,
-        expr: &'a Expr,
+        expr: &'a RuleExpr,
         at: Timestamp,
     ) -> BoxFuture<'a, Result<Vec<Element>, String>>;
 
@@ -40,13 +44,43 @@ pub trait Evaluate: Send + Sync {
     fn record<'a>(
         &'a self,
         tenant: &'a TenantId,
-        expr: &'a Expr,
+        expr: &'a RuleExpr,
         at: Timestamp,
     ) -> BoxFuture<'a, Result<Vec<(Labels, Recorded)>, String>> {
         Box::pin(async move {
             let elements = self.instant(tenant, expr, at).await?;
             Ok(elements.into_iter().map(|(labels, value)| (labels, Recorded::Float(value))).collect())
         })
+    }
+
+    /// The series of each selector as they stand at `at`; `None` where nobody can say.
+    fn inputs<'a>(
+        &'a self,
+        _tenant: &'a TenantId,
+        _watched: &'a [Watched],
+        _at: Timestamp,
+    ) -> BoxFuture<'a, Result<Option<Vec<Series>>, String>> {
+        Box::pin(async { Ok(None) })
+    }
+}
+
+/// What becomes of a firing alert whose input stops arriving.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissingInput {
+    /// Nobody knows, and nobody is told that it resolved.
+    #[default]
+    Unknown,
+    /// It resolves, as in Prometheus.
+    Resolve,
+}
+
+impl MissingInput {
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "unknown" => Ok(Self::Unknown),
+            "resolve" => Ok(Self::Resolve),
+            other => Err(format!("`{other}` is neither unknown nor resolve")),
+        }
     }
 }
 
@@ -68,6 +102,8 @@ pub struct Options {
     pub interval: Duration,
     /// For groups without a `query_offset`.
     pub query_offset: Duration,
+    /// For groups without a `missing_input`.
+    pub missing_input: MissingInput,
     /// Where alerts stand, over restarts.
     pub state: State,
 }
@@ -78,6 +114,7 @@ pub(crate) struct Shared {
     pub sink: Arc<dyn MetricSink>,
     pub surroundings: Surroundings,
     pub metrics: Metrics,
+    pub missing_input: MissingInput,
     pub state: State,
     restored: Mutex<Restored>,
     listeners: RwLock<Vec<Arc<dyn AlertListener>>>,
@@ -94,10 +131,15 @@ impl Shared {
             evaluator: options.evaluator,
             sink: options.sink,
             surroundings: options.surroundings,
+            missing_input: options.missing_input,
             metrics: Metrics::default(),
             listeners: RwLock::new(Vec::new()),
             history: Mutex::new(VecDeque::new()),
         }
+    }
+
+    pub fn listen(&self, listener: Arc<dyn AlertListener>) {
+        self.listeners.write().push(listener);
     }
 
     pub fn announce(&self, event: AlertEvent, repeated: bool) {
@@ -162,7 +204,7 @@ impl Rules {
     /// Listeners added later do not hear what was said before, but each firing alert is repeated
     /// every minute.
     pub fn add_listener(&self, listener: Arc<dyn AlertListener>) {
-        self.0.shared.listeners.write().push(listener);
+        self.0.shared.listen(listener);
     }
 
     /// Replaces the rules of one tenant and starts them. Alerts of rules that stay as they are keep
@@ -172,23 +214,25 @@ impl Rules {
         // Not the lock of `tenants`: what is retired writes samples, whose commit comes back to `on_commit`.
         let _one_at_a_time = inner.loading.lock();
         let old = inner.tenants.read().get(tenant).map(|t| t.groups.clone()).unwrap_or_default();
+        let now = inner.shared.clock.now();
         let (mut groups, mut watches) = (Vec::new(), Vec::new());
+        let recorded_rules: Vec<Rule> = configs.iter().flat_map(|g| g.rules.iter().cloned()).collect();
+        let recorded = recorded_by(&recorded_rules);
         let mut restored = inner.shared.restored.lock();
         for config in configs {
             let same = |g: &&Arc<Group>| g.config.name == config.name && g.config.file == config.file;
             let before = old.iter().find(same).map(|g| &**g);
-            let (wake, mut dirty) = (Arc::new(Notify::new()), Vec::new());
-            for rule in &config.rules {
-                let early = matches!(rule.kind, RuleKind::Alert { .. }) && grows_with_data(&rule.expr);
-                let mark = early.then(|| Dirty::new(wake.clone()));
-                if let Some(mark) = &mark {
-                    watches.push((selectors(&rule.expr), mark.clone()));
-                }
-                dirty.push(mark);
-            }
+            let wake = Arc::new(Notify::new());
+            let mut feed = |rule: &Rule| {
+                let known = before.and_then(|g| g.spread_of(rule));
+                let feed = feed_of(rule, &recorded, known, &wake, now);
+                watches.extend(watches_of(rule, &feed));
+                feed
+            };
+            let feeds = config.rules.iter().map(&mut feed).collect();
             let interval = config.interval.unwrap_or(inner.interval);
             let group =
-                Group::new(tenant.clone(), config, interval, inner.query_offset, dirty, wake, before, &mut restored);
+                Group::new(tenant.clone(), config, interval, inner.query_offset, feeds, wake, before, &mut restored);
             groups.push(Arc::new(group));
         }
         let (forgotten, ended) = restored.forget(tenant);
@@ -200,7 +244,6 @@ impl Rules {
         if let Err(error) = inner.shared.state.commit(forgotten) {
             tracing::error!(%error, "alert states of rules that are gone are still on disk");
         }
-        let now = inner.shared.clock.now();
         for group in &old {
             group.retire(&inner.shared, now);
         }
@@ -211,6 +254,15 @@ impl Rules {
             .tenants
             .write()
             .insert(tenant.clone(), TenantRules { groups, arrivals: Arc::new(Arrivals::new(watches)) });
+    }
+
+    /// With rules now, or with alerts of rules that they had before a restart.
+    pub fn tenants(&self) -> Vec<TenantId> {
+        let mut all: Vec<TenantId> = self.0.tenants.read().keys().cloned().collect();
+        all.extend(self.0.shared.restored.lock().tenants());
+        all.sort();
+        all.dedup();
+        all
     }
 
     /// In the order of the files.
@@ -240,6 +292,51 @@ impl Rules {
         self.0.tasks.close();
         self.0.tasks.wait().await;
     }
+}
+
+/// The expressions behind recorded metrics; one that several rules record stands for itself.
+pub(crate) fn recorded_by(rules: &[Rule]) -> HashMap<&str, &Expr> {
+    let mut found: HashMap<&str, Option<&Expr>> = HashMap::new();
+    for rule in rules {
+        if let RuleKind::Record { metric } = &rule.kind {
+            let expr = rule.expr.promql().map(|e| &**e);
+            found.entry(metric).and_modify(|e| *e = None).or_insert(expr);
+        }
+    }
+    found.into_iter().filter_map(|(name, expr)| Some((name, expr?))).collect()
+}
+
+pub(crate) fn feed_of(
+    rule: &Rule,
+    recorded: &HashMap<&str, &Expr>,
+    spread: Option<Arc<Spread>>,
+    wake: &Arc<Notify>,
+    now: Timestamp,
+) -> Feed {
+    // Rules over logs and traces are evaluated on the grid.
+    let RuleExpr::Promql(expr) = &rule.expr else { return Feed::default() };
+    let alert = matches!(rule.kind, RuleKind::Alert { .. });
+    let spread = (!selectors(expr).is_empty()).then(|| spread.unwrap_or_else(|| Arc::new(Spread::new(now))));
+    let dirty = match &spread {
+        _ if alert && grows_with_data(expr) => Some(Dirty::new(wake.clone(), None)),
+        Some(spread) if alert && may_be_looked_at_when_complete(expr) => {
+            Some(Dirty::new(wake.clone(), Some(spread.clone())))
+        }
+        _ => None,
+    };
+    let watched = watched(expr, recorded);
+    Feed { dirty, spread, watched }
+}
+
+/// A rule is marked by what it reads. Its wait is learned from what is behind that: what weir records itself
+/// is as late as weir makes it.
+pub(crate) fn watches_of(rule: &Rule, feed: &Feed) -> [Watch; 2] {
+    let own = rule.expr.promql().map_or(Vec::new(), |expr| selectors(expr));
+    let behind = feed.watched.iter().map(|w| w.matchers.clone()).collect();
+    [
+        Watch { selectors: own, dirty: feed.dirty.clone(), spread: None },
+        Watch { selectors: behind, dirty: None, spread: feed.spread.clone() },
+    ]
 }
 
 /// Of a rule whose expression nobody knows any more.
@@ -275,20 +372,24 @@ impl CommitListener for Rules {
         let Some(arrivals) = arrivals else { return };
         let now = self.0.shared.clock.now();
         match commit {
-            Commit::Metrics { series, .. } => arrivals.touch(series as &[Labels], now),
-            Commit::Series { series, names, .. } => arrivals.touch_known(series.iter().map(|r| r.series), *names, now),
+            Commit::Metrics { series, newest } => arrivals.touch(series as &[Labels], *newest, now),
+            Commit::Series { series, names, newest } => {
+                arrivals.touch_known(series.iter().map(|r| r.series), *names, *newest, now);
+            }
             _ => {}
         }
     }
 }
 
-/// The life of one group.
+/// The life of one group. A grid point is evaluated when its data have had the time that they are known to
+/// need.
 async fn run(group: Arc<Group>, shared: Arc<Shared>) {
     let mut grid = group.next_grid_point(shared.clock.now());
     loop {
         let now = shared.clock.now();
         let arrival = group.next_arrival();
-        let next = arrival.map_or(grid, |at| at.min(grid));
+        let wait = group.wait(now);
+        let next = arrival.map_or(grid.plus(wait), |at| at.min(grid.plus(wait)));
         if next > now {
             tokio::select! {
                 () = group.cancel.cancelled() => return,
@@ -301,9 +402,9 @@ async fn run(group: Arc<Group>, shared: Arc<Shared>) {
         if group.cancel.is_cancelled() {
             return;
         }
-        if grid <= now {
+        if grid.plus(wait) <= now {
             group.evaluate_grid(&shared, grid).await;
-            let next = group.next_grid_point(grid).max(group.next_grid_point(shared.clock.now()));
+            let next = group.next_grid_point(grid).max(group.next_grid_point(shared.clock.now().minus(wait)));
             let missed = next.since(grid).as_millis() / group.interval.as_millis().max(1);
             shared.metrics.missed.inc_by(u64::try_from(missed.saturating_sub(1)).unwrap_or(0));
             grid = next;

@@ -7,8 +7,9 @@ use tokio::sync::Notify;
 use weir_model::{TenantId, Timestamp};
 
 use crate::file::RuleGroup;
-use crate::group::{Group, Restored};
+use crate::group::{Feed, Group};
 use crate::manager::{Options, Shared};
+use crate::stored::Restored;
 use crate::view::{AlertView, GroupView, Health};
 
 /// Groups without a clock of their own: nothing runs but through [`Offline::evaluate`].
@@ -21,10 +22,10 @@ impl Offline {
     pub fn new(options: Options, tenant: &TenantId, configs: Vec<RuleGroup>) -> Self {
         let (interval, query_offset) = (options.interval, options.query_offset);
         let group = |config: RuleGroup| {
-            let dirty = config.rules.iter().map(|_| None).collect();
+            let feeds = config.rules.iter().map(|_| Feed::default()).collect();
             let interval = config.interval.unwrap_or(interval).max(Duration::from_millis(1));
             let wake = Arc::new(Notify::new());
-            Group::new(tenant.clone(), config, interval, query_offset, dirty, wake, None, &mut Restored::default())
+            Group::new(tenant.clone(), config, interval, query_offset, feeds, wake, None, &mut Restored::default())
         };
         let groups = configs.into_iter().map(group).collect();
         Self { shared: Shared::new(options), groups }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use weir_model::{AlertPhase, Labels, TenantId, Timestamp};
 
+use crate::language::Language;
 use crate::machine::Alert;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,7 @@ pub struct GroupView {
     pub file: String,
     pub interval: Duration,
     pub limit: usize,
+    pub language: Language,
     pub evaluation_time: Duration,
     pub last_evaluation: Option<Timestamp>,
     pub rules: Vec<RuleView>,
@@ -60,7 +62,12 @@ impl RuleView {
 
     /// The furthest of its alerts; `None` is inactive.
     pub fn phase(&self) -> Option<AlertPhase> {
-        self.alerts().iter().map(|a| a.phase).max_by_key(|p| *p == AlertPhase::Firing)
+        let rank = |phase: &AlertPhase| match phase {
+            AlertPhase::Firing => 2,
+            AlertPhase::Unknown => 1,
+            AlertPhase::Pending | AlertPhase::Resolved => 0,
+        };
+        self.alerts().iter().map(|a| a.phase).max_by_key(rank)
     }
 }
 

@@ -9,9 +9,10 @@ use weir_alert::{Alerts, CauseNote, Config, Enricher};
 use weir_collect::PrometheusConfig;
 use weir_diagnose::Incidents;
 use weir_model::sink::{MetricBatch, MetricSink, Outcome, WriteError};
+use weir_model::source::{LogSource, SpanSource};
 use weir_model::{Budget, Clock, Commit, CommitFeed, Labels, TenantId, Timestamp};
 use weir_promql::{Engine, EngineOptions};
-use weir_rules::{Options, PromqlEvaluator, Rules};
+use weir_rules::{Evaluators, MissingInput, Options, PromqlEvaluator, Rules};
 use weir_state::State;
 use weir_tsdb::MetricStore;
 
@@ -19,6 +20,8 @@ use weir_tsdb::MetricStore;
 pub struct Surroundings<'a> {
     pub clock: Arc<dyn Clock>,
     pub metrics: Arc<MetricStore>,
+    pub logs: Arc<dyn LogSource>,
+    pub spans: Arc<dyn SpanSource>,
     pub feed: &'a Arc<CommitFeed>,
     /// For evaluating rules alone, so that queries cannot starve them.
     pub budget: Budget,
@@ -26,6 +29,7 @@ pub struct Surroundings<'a> {
     pub external_url: String,
     /// Silences, what was notified and where alerts stand.
     pub state: State,
+    pub missing_input: MissingInput,
     pub registry: &'a mut Registry,
     pub shutdown: &'a CancellationToken,
 }
@@ -45,9 +49,15 @@ pub fn start(
     alerts.set_enricher(Arc::new(Causes(around.incidents.clone())));
     let engine = Engine::new(EngineOptions { clock: around.clock.clone(), ..EngineOptions::default() });
     let rules = Rules::new(Options {
-        evaluator: Arc::new(PromqlEvaluator {
-            engine: Arc::new(engine),
-            source: around.metrics.clone(),
+        evaluator: Arc::new(Evaluators {
+            metrics: PromqlEvaluator {
+                engine: Arc::new(engine),
+                source: around.metrics.clone(),
+                budget: around.budget.clone(),
+            },
+            logs: around.logs,
+            spans: around.spans,
+            clock: around.clock.clone(),
             budget: around.budget,
         }),
         sink: Arc::new(PublishingSink { metrics: around.metrics, feed: around.feed.clone() }),
@@ -57,6 +67,7 @@ pub fn start(
         },
         interval: prometheus.map_or(Duration::from_secs(60), |p| p.evaluation_interval),
         query_offset: prometheus.map_or(Duration::ZERO, |p| p.rule_query_offset),
+        missing_input: around.missing_input,
         clock: around.clock,
         state: around.state,
     });

@@ -21,6 +21,14 @@ enum What {
     Config(Files),
     /// Configurations of Alertmanager.
     Alertmanager(Files),
+    /// Objectives: weir's short form, OpenSLO, Sloth.
+    Slos {
+        /// The alertmanager.yml whose routes their pages take; they must end at a receiver that pages.
+        #[arg(long, value_name = "FILE")]
+        alertmanager_config: Option<PathBuf>,
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
 }
 
 #[derive(Args)]
@@ -38,10 +46,15 @@ struct Found {
 /// Status 1 when a file is wrong; each mistake is a line `file:line: what`.
 #[allow(clippy::print_stdout, reason = "the report is what the command is for")]
 pub fn main(args: CheckArgs) -> anyhow::Result<ExitCode> {
-    let (files, check): (_, fn(&Path) -> Result<Found, Vec<String>>) = match args.what {
-        What::Rules(Files { files }) => (files, rules),
-        What::Config(Files { files }) => (files, config),
-        What::Alertmanager(Files { files }) => (files, alertmanager),
+    type Check = Box<dyn Fn(&Path) -> Result<Found, Vec<String>>>;
+    let (files, check): (_, Check) = match args.what {
+        What::Rules(Files { files }) => (files, Box::new(rules)),
+        What::Config(Files { files }) => (files, Box::new(config)),
+        What::Alertmanager(Files { files }) => (files, Box::new(alertmanager)),
+        What::Slos { alertmanager_config, files } => {
+            let routes = alertmanager_config.map(|path| weir_alert::read_config(&path)).transpose()?;
+            (files, Box::new(move |file: &Path| slos(file, routes.as_ref())))
+        }
     };
     let mut wrong = false;
     for file in &files {
@@ -102,6 +115,11 @@ fn config(file: &Path) -> Result<Found, Vec<String>> {
     }
     let summary = format!("{}, {}", counted(config.scrape_configs.len(), "scrape config"), counted(n_rules, "rule"));
     Ok(Found { summary, warnings })
+}
+
+fn slos(file: &Path, routes: Option<&weir_alert::Config>) -> Result<Found, Vec<String>> {
+    let (n, warnings) = crate::slo::check(file, routes)?;
+    Ok(Found { summary: counted(n, "objective"), warnings })
 }
 
 fn alertmanager(file: &Path) -> Result<Found, Vec<String>> {

@@ -1,16 +1,20 @@
 //! The configuration files of the command line: read and checked together, then applied together, at
 //! start, on SIGHUP and on `/-/reload`. A bad file leaves everything as it was.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 use weir_alert::{Alerts, Config};
-use weir_api::Reload;
+use weir_api::{Reload, Slos};
 use weir_collect::{Collector, PrometheusConfig, RemoteWrites};
 use weir_model::TenantId;
-use weir_rules::{RuleGroup, Rules, read_rule_files};
+use weir_rules::{Language, MissingInput, RuleGroup, Rules, read_rules};
+use weir_slo::Slo;
+
+use crate::slo;
 
 #[derive(clap::Args, Clone)]
 pub struct ConfigFiles {
@@ -20,13 +24,29 @@ pub struct ConfigFiles {
     /// Alertmanager's configuration: routes, receivers, inhibition.
     #[arg(long, value_name = "FILE")]
     alertmanager_config: Option<PathBuf>,
+    /// Rule files of Loki, with LogQL expressions, as its ruler keeps them: a folder per tenant, `fake` for
+    /// requests without one.
+    #[arg(long = "ruler.storage.local.directory", value_name = "DIR")]
+    loki_rules: Option<PathBuf>,
+    /// Rule files with TraceQL expressions, `*` and `?` in the last part of the path; may be repeated.
+    #[arg(long = "rules.traceql", value_name = "FILES")]
+    traceql_rules: Vec<PathBuf>,
+    /// Objectives: weir's short form, OpenSLO or Sloth; may be repeated.
+    #[arg(long = "slos", value_name = "FILE")]
+    slos: Vec<PathBuf>,
+    /// What becomes of a firing alert whose input stops arriving, unless its group says `missing_input`: `unknown`,
+    /// of which nobody is told that it resolved, or `resolve`, as in Prometheus.
+    #[arg(long = "rules.missing-input", value_name = "unknown|resolve", default_value = "resolve", value_parser = MissingInput::parse)]
+    pub missing_input: MissingInput,
 }
 
 /// What the files say, checked.
 pub struct Loaded {
     pub prometheus: Option<PrometheusConfig>,
-    pub groups: Vec<RuleGroup>,
+    /// By tenant; there is one for requests that name none.
+    pub groups: BTreeMap<TenantId, Vec<RuleGroup>>,
     pub alertmanager: Config,
+    pub slos: Vec<Slo>,
 }
 
 impl ConfigFiles {
@@ -36,11 +56,18 @@ impl ConfigFiles {
             None => Config::silent(),
         };
         let prometheus = self.prometheus_config.as_deref().map(read_prometheus).transpose()?;
-        let groups = match &prometheus {
-            Some(config) => read_groups(&config.rule_files)?,
-            None => Vec::new(),
+        let mut groups = match &self.loki_rules {
+            Some(folder) => read_loki_rules(folder).context("--ruler.storage.local.directory")?,
+            None => BTreeMap::new(),
         };
-        Ok(Loaded { prometheus, groups, alertmanager })
+        let own = groups.entry(TenantId::anonymous()).or_default();
+        if let Some(config) = &prometheus {
+            own.extend(read_groups(&config.rule_files, Language::Promql).context("rule_files")?);
+        }
+        own.extend(read_groups(&self.traceql_rules, Language::Traceql).context("--rules.traceql")?);
+        let slos = slo::read(&self.slos).context("--slos")?;
+        own.extend(slo::groups(&slos)?);
+        Ok(Loaded { prometheus, groups, alertmanager, slos })
     }
 }
 
@@ -52,34 +79,58 @@ fn read_prometheus(path: &Path) -> anyhow::Result<PrometheusConfig> {
     Ok(config)
 }
 
-fn read_groups(patterns: &[PathBuf]) -> anyhow::Result<Vec<RuleGroup>> {
+/// `folder/<tenant>/<file>`, as Loki's ruler has it.
+fn read_loki_rules(folder: &Path) -> anyhow::Result<BTreeMap<TenantId, Vec<RuleGroup>>> {
+    let cannot = || format!("cannot list {}", folder.display());
+    let mut groups: BTreeMap<TenantId, Vec<RuleGroup>> = BTreeMap::new();
+    for entry in std::fs::read_dir(folder).with_context(cannot)? {
+        let path = entry.with_context(cannot)?.path();
+        if !path.is_dir() {
+            bail!("{}: rule files stand in a folder per tenant, such as {}/fake", path.display(), folder.display());
+        }
+        let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+        let tenant = if name == "fake" { Ok(TenantId::anonymous()) } else { TenantId::parse(name) };
+        let tenant = tenant.map_err(|e| anyhow::anyhow!("{}: not a tenant: {e}", path.display()))?;
+        let found = read_groups(&[path.join("*")], Language::Logql)?;
+        groups.entry(tenant).or_default().extend(found);
+    }
+    Ok(groups)
+}
+
+fn read_groups(patterns: &[PathBuf], language: Language) -> anyhow::Result<Vec<RuleGroup>> {
     let (mut groups, mut errors) = (Vec::new(), Vec::new());
     for pattern in patterns {
         // The patterns are relative to the configuration's folder already.
-        match read_rule_files(&pattern.to_string_lossy(), Path::new("")) {
+        match read_rules(&pattern.to_string_lossy(), Path::new(""), language) {
             Ok(found) => groups.extend(found),
             Err(found) => errors.extend(found.iter().map(ToString::to_string)),
         }
     }
     if !errors.is_empty() {
-        bail!("rule files: {}", errors.join("\n"));
+        bail!("{}", errors.join("\n"));
     }
     Ok(groups)
 }
 
-/// What the files configure. Rules and targets belong to the tenant of requests without one.
+/// What the files configure. Targets belong to the tenant of requests without one, and so do rules but Loki's.
 #[derive(Clone)]
 pub struct Configured {
     pub collector: Collector,
     pub remote: RemoteWrites,
     pub rules: Rules,
     pub alerts: Alerts,
+    pub slos: Slos,
 }
 
 impl Configured {
     /// Targets and rules; without a `prometheus.yml` there are none.
-    pub fn apply(&self, prometheus: Option<PrometheusConfig>, groups: Vec<RuleGroup>) -> anyhow::Result<()> {
-        let n_groups = groups.len();
+    pub fn apply(
+        &self,
+        prometheus: Option<PrometheusConfig>,
+        mut groups: BTreeMap<TenantId, Vec<RuleGroup>>,
+        slos: Vec<Slo>,
+    ) -> anyhow::Result<()> {
+        let n_groups: usize = groups.values().map(Vec::len).sum();
         let mut n_scrapes = 0;
         if let Some(config) = prometheus {
             n_scrapes = config.scrape_configs.len();
@@ -87,7 +138,13 @@ impl Configured {
             self.collector.apply(&config).map_err(anyhow::Error::msg).context("--prometheus-config")?;
         }
         // Also when there are none: alerts of an earlier run end with their rules.
-        self.rules.load(&TenantId::anonymous(), groups);
+        for tenant in self.rules.tenants() {
+            groups.entry(tenant).or_default();
+        }
+        for (tenant, groups) in groups {
+            self.rules.load(&tenant, groups);
+        }
+        *self.slos.write() = slos.into();
         tracing::info!(n_scrapes, n_groups, "scrape configuration and rules read");
         Ok(())
     }
@@ -96,7 +153,7 @@ impl Configured {
     pub fn reload(self, files: ConfigFiles) -> Reload {
         Arc::new(move || {
             let loaded = files.read().map_err(|e| format!("{e:#}"))?;
-            self.apply(loaded.prometheus, loaded.groups).map_err(|e| format!("{e:#}"))?;
+            self.apply(loaded.prometheus, loaded.groups, loaded.slos).map_err(|e| format!("{e:#}"))?;
             self.alerts.reload(loaded.alertmanager);
             Ok(())
         })

@@ -15,6 +15,7 @@ mod listen;
 mod memory;
 mod own_metrics;
 mod serve;
+mod slo;
 mod smoke;
 mod test;
 mod test_rules;
@@ -34,7 +35,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Take in telemetry, evaluate rules, answer queries, show the page.
-    Serve(serve::ServeArgs),
+    Serve(Box<serve::ServeArgs>),
     /// Scrape, take OTLP metrics, and forward them by remote write.
     Agent(agent::AgentArgs),
     /// Everything at once: a Kafka-protocol broker, a live pipeline over it, and weir watching it.
@@ -45,6 +46,8 @@ enum Command {
     Smoke(smoke::SmokeArgs),
     /// Check configuration files without starting anything; status 1 when one is wrong.
     Check(check::CheckArgs),
+    /// Rules from objectives, and a gate for release pipelines.
+    Slo(slo::SloArgs),
     /// Run test cases from files, without a server.
     Test(test::TestArgs),
     /// One process of the demo's pipeline; the demo starts it.
@@ -57,12 +60,13 @@ fn main() -> ExitCode {
     // One TLS stack for everything; a second call would only say that it is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let result = match cli.command {
-        Command::Serve(args) => serve::main(args),
+        Command::Serve(args) => serve::main(*args),
         Command::Agent(args) => agent::main(args),
         Command::Demo(args) => demo::main(args),
         Command::Drill(args) => drill::main(args),
         Command::Smoke(args) => smoke::main(args),
         Command::Check(args) => check::main(args),
+        Command::Slo(args) => slo::main(args),
         Command::Test(args) => test::main(args),
         Command::DemoService(args) => demo::service(args),
     };

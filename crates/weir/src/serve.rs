@@ -10,7 +10,7 @@ use clap::Args;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use weir_api::{App, DemoControl};
+use weir_api::{App, DemoControl, Slos};
 use weir_collect::remote::QUEUE_BYTES_DEFAULT;
 use weir_collect::{Collector, CollectorOptions, RemoteOptions, RemoteWrites, Tee};
 use weir_diagnose::{DiagnoseMetrics, Graph, IncidentOptions, Incidents, Sources};
@@ -208,18 +208,21 @@ fn build(
     feed.subscribe(poller.observer());
     let lag = poller.handle();
     tokio::spawn(poller.run(shutdown.clone()));
-    let Loaded { prometheus, groups, alertmanager } = files.read()?;
+    let Loaded { prometheus, groups, alertmanager, slos } = files.read()?;
     let Alerting { rules, alerts } = alerting::start(
         alertmanager,
         prometheus.as_ref(),
         alerting::Surroundings {
             clock: clock.clone(),
             metrics: metrics.clone(),
+            logs: log_source.clone(),
+            spans: spans.clone(),
             feed: &feed,
             budget: rules.clone(),
             incidents: &incidents,
             external_url: external_url.clone(),
             state,
+            missing_input: files.missing_input,
             registry: &mut registry,
             shutdown,
         },
@@ -230,8 +233,15 @@ fn build(
         shutdown: shutdown.clone(),
     });
     collector.metrics().register(&mut registry);
-    let configured = Configured { collector: collector.clone(), remote, rules: rules.clone(), alerts: alerts.clone() };
-    configured.apply(prometheus, groups)?;
+    let configured = Configured {
+        collector: collector.clone(),
+        remote,
+        rules: rules.clone(),
+        alerts: alerts.clone(),
+        slos: Slos::default(),
+    };
+    configured.apply(prometheus, groups, slos)?;
+    let slos = configured.slos.clone();
     let reload = configured.reload(files);
     tokio::spawn(reload_on_hangup(reload.clone(), shutdown.clone()));
     let flush = {
@@ -263,6 +273,7 @@ fn build(
         graph,
         incidents,
         rules,
+        slos,
         alerts,
         lag,
         registry: Arc::new(registry),

@@ -13,7 +13,7 @@ use weir_model::sink::{MetricBatch, MetricSink, SeriesBatch};
 use weir_model::source::{Cancel, MetricSource, ReadContext};
 use weir_model::{AlertPhase, Budget, Labels, Sample, SystemClock, TenantId, Timestamp};
 use weir_promql::{Engine, EngineOptions, Value};
-use weir_rules::{Offline, Options, PromqlEvaluator, RuleGroup, read_rule_files};
+use weir_rules::{MissingInput, Offline, Options, PromqlEvaluator, RuleGroup, read_rule_files};
 use weir_state::State;
 use weir_tsdb::Head;
 
@@ -163,6 +163,8 @@ impl Bench {
             },
             interval,
             query_offset: Duration::ZERO,
+            // As promtool has it, whose tests these are.
+            missing_input: MissingInput::Resolve,
             state: State::in_memory(),
         };
         let rules = Offline::new(options, &tenant, groups.to_vec());

@@ -140,6 +140,7 @@ export interface RuleGroup {
   name: string;
   file: string;
   interval: number;
+  language?: "promql" | "logql" | "traceql";
   rules: Rule[];
 }
 

@@ -99,6 +99,13 @@ pub struct Receiver {
     pub integrations: Vec<Integration>,
 }
 
+impl Integration {
+    /// Such as `pagerduty`.
+    pub fn kind_name(&self) -> &'static str {
+        self.kind.name()
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Integration {
     pub send_resolved: bool,

@@ -56,11 +56,6 @@ pub(crate) fn router<S>(stores: &Arc<Stores>) -> Router<S> {
             "/loki/api/v1/tail",
             get(move |State(app): State<Arc<Stores>>, request: Request| tail::tail(app, hub.clone(), request)),
         )
-        .route("/prometheus/api/v1/rules", get(|| async { Json(json!({"status": "success", "data": {"groups": []}})) }))
-        .route(
-            "/prometheus/api/v1/alerts",
-            get(|| async { Json(json!({"status": "success", "data": {"alerts": []}})) }),
-        )
         .route("/ready", get(|| async { "ready\n" }));
     for path in both("label") {
         router = router.route(&path, get(metadata::labels).post(metadata::labels));

@@ -236,8 +236,6 @@ async fn metadata_tells_what_there_is() {
     .await;
     check("/loki/api/v1/format_query", &[("query", "{ app = `a` }|=`x`")], success(json!("{app=\"a\"} |= \"x\"")))
         .await;
-    check("/prometheus/api/v1/rules", &[], success(json!({"groups": []}))).await;
-    check("/prometheus/api/v1/alerts", &[], success(json!({"alerts": []}))).await;
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ fn found(n: u32) -> Vec<Active> {
         labels: Labels::from_pairs([("alertname", "A".to_owned()), ("i", i.to_string())]),
         annotations: Labels::empty(),
         value: 1.0,
+        element: Labels::from_pairs([("i", i.to_string())]),
     };
     (0..n).map(active).collect()
 }

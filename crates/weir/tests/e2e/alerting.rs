@@ -70,7 +70,7 @@ async fn amtool_sees_alerts_and_silences_them() {
 }
 
 /// A receiver that answers 200 and keeps what it is sent.
-async fn webhook() -> (String, std::sync::Arc<std::sync::Mutex<Vec<Value>>>) {
+pub async fn webhook() -> (String, std::sync::Arc<std::sync::Mutex<Vec<Value>>>) {
     use axum::routing::post;
     let got = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
     let kept = got.clone();

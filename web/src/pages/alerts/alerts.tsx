@@ -31,7 +31,7 @@ export default function Alerts() {
   );
 }
 
-const ORDER = ["firing", "pending", "inactive"];
+const ORDER = ["firing", "unknown", "pending", "inactive"];
 
 function Rules() {
   const [find, setFind] = useParam("q");
@@ -63,6 +63,7 @@ function Rules() {
                     { value: "all", label: `All ${all.length}` },
                     { value: "firing", label: `Firing ${count("firing")}` },
                     { value: "pending", label: `Pending ${count("pending")}` },
+                    ...(count("unknown") > 0 || state === "unknown" ? [{ value: "unknown", label: `Unknown ${count("unknown")}` }] : []),
                   ]}
                 />
               </span>

@@ -1,7 +1,7 @@
 import type { Rule, RuleGroup } from "../../api/prom";
 import { useRange } from "../../lib/range";
 import { number } from "../../lib/format";
-import { metricsPath } from "../../lib/pivot";
+import { logsPath, metricsPath, tracesPath } from "../../lib/pivot";
 import { ago, parseIso, span } from "../../lib/time";
 import { splitThreshold } from "../../lib/threshold";
 import { A } from "../../ui/link";
@@ -9,10 +9,13 @@ import { LabelList } from "../../ui/labels";
 import { Tag, toneOfState } from "../../ui/panel";
 import { QueryChart } from "../../ui/query-chart";
 
+/** Where an expression is looked into, by its language. */
+const PATHS = { promql: metricsPath, logql: logsPath, traceql: tracesPath };
+
 export function stateOf(rule: Rule): string {
   if (rule.state) return rule.state;
   const states = (rule.alerts ?? []).map((one) => one.state);
-  return states.includes("firing") ? "firing" : states.includes("pending") ? "pending" : "inactive";
+  return states.includes("firing") ? "firing" : states.includes("unknown") ? "unknown" : states.includes("pending") ? "pending" : "inactive";
 }
 
 /** One rule; opened, it shows its expression over time and its annotations. */
@@ -57,11 +60,16 @@ export function RuleRow({ group, rule, now, open }: { group: RuleGroup; rule: Ru
 function Details({ group, rule }: { group: RuleGroup; rule: Rule }) {
   const range = useRange();
   const { query, threshold } = splitThreshold(rule.query);
+  const alerts = rule.alerts ?? [];
+  const language = group.language ?? "promql";
   return (
     <div className="rule-body">
-      <A to={metricsPath(rule.query)}>
+      <A to={PATHS[language](rule.query)}>
         <pre className="thing">{rule.query}</pre>
       </A>
+      {alerts.some((alert) => alert.state === "unknown") && (
+        <p className="text-warn">It fired, and what it is made of stopped arriving: whether it still holds is not known.</p>
+      )}
       {rule.lastError && <p className="text-bad">{rule.lastError}</p>}
       <p className="quiet">
         {rule.duration ? `fires after ${span(rule.duration * 1000)}` : "fires at once"} · group {group.name}, every {group.interval} s
@@ -72,7 +80,7 @@ function Details({ group, rule }: { group: RuleGroup; rule: Rule }) {
           <span className="quiet">{name}</span> {/^https?:/.test(text) ? <a href={text}>{text}</a> : text}
         </p>
       ))}
-      <QueryChart language="promql" query={query} threshold={threshold} range={range} unit={rule.annotations?.unit} title="value and threshold" height={120} />
+      <QueryChart language={language} query={query} threshold={threshold} range={range} unit={rule.annotations?.unit} title="value and threshold" height={120} />
     </div>
   );
 }
