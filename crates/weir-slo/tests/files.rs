@@ -42,7 +42,7 @@ fn sloth_and_openslo_read_as_their_own_tools_read_them() {
     let shown: Vec<_> = slos.iter().map(|s| (&*s.id, s.objective, s.line)).collect();
     assert_eq!(
         shown,
-        [("web-availability-good-enough", 0.99, 6), ("web-availability-great", 0.999, 6), ("queue", 0.95, 27)]
+        [("web-availability-good-enough", 0.99, 6), ("web-availability-great", 0.999, 6), ("queue", 0.95, 28)]
     );
     let Sli::Ratio { bad } = &slos[2].sli else { panic!() };
     assert_eq!(bad, "1 - avg_over_time(((max(queue_depth)) <= bool 100)[{{.window}}:1m])");
