@@ -18,5 +18,8 @@ mod pipeline;
 mod prometheus_differential;
 mod promtool;
 mod remote_write;
+mod ruler;
+mod slos;
 mod traces_restart;
+mod unknown;
 mod web_config;
