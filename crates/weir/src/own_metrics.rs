@@ -96,6 +96,7 @@ fn number_after(text: &str, key: &str) -> Option<f64> {
 mod tests {
     use prometheus_client::encoding::text;
     use prometheus_client::registry::Registry;
+    use weir_model::{Clock, SystemClock};
 
     use super::*;
 
@@ -115,7 +116,7 @@ mod tests {
         let resident = value("process_resident_memory_bytes ");
         assert!(resident > 1e6 && resident <= value("process_virtual_memory_bytes "), "{page}");
         assert!(value("process_open_fds ") <= value("process_max_fds "), "{page}");
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        let now = SystemClock.now().0 as f64 / 1e3;
         let start = value("process_start_time_seconds ");
         assert!(start <= now + 1.0 && start > now - 86_400.0, "{page}");
         assert!(value("process_cpu_seconds_total ") >= 0.0);
