@@ -19,4 +19,6 @@ pub use changes::ChangeLog;
 pub use deletions::{Deletions, DeletionsError, decode_deletions};
 pub use logs::{LogStore, LogStoreError, LogStoreOptions, Recovered};
 pub use mem_spans::MemSpans;
-pub use spans::{SpanStore, SpanStoreError, SpanStoreOptions, SpanStoreStats, decode_frame, decode_tables};
+pub use spans::{
+    SpanRetention, SpanStore, SpanStoreError, SpanStoreOptions, SpanStoreStats, decode_frame, decode_tables,
+};

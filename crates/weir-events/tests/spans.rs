@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use weir_events::{MemSpans, SpanStore, SpanStoreOptions, decode_frame, decode_tables};
+use weir_events::{MemSpans, SpanRetention, SpanStore, SpanStoreOptions, decode_frame, decode_tables};
 use weir_model::sink::{SpanSink, WriteError};
 use weir_model::source::{ReadContext, SpanFragment, SpanPredicate, SpanSource, TraceData};
 use weir_model::{
@@ -134,6 +134,8 @@ fn everything() -> SpanFragment {
 enum Op {
     Append(Vec<Arc<Span>>),
     Flush,
+    /// As many hours after the first span as given: blocks are merged, none expires.
+    Tick(i64),
     Reopen,
     Query(SpanFragment),
 }
@@ -143,6 +145,7 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         4 => proptest::collection::vec(span(), 1..12).prop_map(Op::Append),
         1 => Just(Op::Flush),
+        1 => (0..200_i64).prop_map(Op::Tick),
         1 => Just(Op::Reopen),
         3 => fragment.prop_map(|(start, length, predicates)| {
             Op::Query(SpanFragment { start: Nanos(start), end: Nanos(start + length), predicates })
@@ -169,6 +172,7 @@ proptest! {
                     store.append(&TenantId::anonymous(), &spans).unwrap();
                 }
                 Op::Flush => store.flush().unwrap(),
+                Op::Tick(hours) => store.tick(Nanos(hours * HOUR)).unwrap(),
                 Op::Reopen => {
                     drop(store);
                     dir.restart();
@@ -291,7 +295,8 @@ fn a_damaged_file_costs_itself() {
 fn blocks_go_when_all_their_spans_are_past_the_retention_and_not_before() {
     let tenant = TenantId::anonymous();
     let dir = SimDir::new(1);
-    let options = SpanStoreOptions { retention: Duration::from_secs(24 * 3600), ..options() };
+    let day = Duration::from_secs(24 * 3600);
+    let options = SpanStoreOptions { retention: SpanRetention { normal: day, slow: day, errors: day }, ..options() };
     let store = SpanStore::open(Arc::new(dir.clone()), &Budget::unlimited(), options).unwrap();
     for day in 0..3 {
         store.append(&tenant, &[simple(day, 1, i64::from(day) * 24 * HOUR)]).unwrap();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
-use weir_events::{Deletions, LogStore, LogStoreOptions, SpanStore, SpanStoreOptions};
+use weir_events::{Deletions, LogStore, LogStoreOptions, SpanRetention, SpanStore, SpanStoreOptions};
 use weir_ingest::{Ingest, RemoteError, RemoteRequest};
 use weir_model::source::Cancel;
 use weir_model::{Budget, Clock};
@@ -35,6 +35,16 @@ pub struct DataArgs {
     /// How long spans are kept, such as 14d; a block goes when its last span is older.
     #[arg(long = "traces.retention", value_name = "DURATION", default_value = "14d", value_parser = duration)]
     traces_retention: Duration,
+    /// How long traces with a failed span are kept, if that is longer.
+    #[arg(long = "traces.retention.errors", value_name = "DURATION", default_value = "90d", value_parser = duration)]
+    traces_retention_errors: Duration,
+    /// How long slow traces are kept, if that is longer: those above the 99th percentile of their operation, the
+    /// service and name of the first span, and those of `--traces.slow`.
+    #[arg(long = "traces.retention.slow", value_name = "DURATION", default_value = "30d", value_parser = duration)]
+    traces_retention_slow: Duration,
+    /// A trace that takes so long is slow, whatever its operation is used to; 0 for none.
+    #[arg(long = "traces.slow", value_name = "DURATION", default_value = "0", value_parser = retention)]
+    traces_slow: Duration,
     /// Age past which logs are deleted, such as 30d; 0 keeps them for ever.
     #[arg(long = "logs.retention", value_name = "DURATION", default_value = "30d", value_parser = retention)]
     logs_retention: Duration,
@@ -58,7 +68,8 @@ pub struct DataDir {
     /// Where `remote_write` keeps what was not sent yet.
     pub remote_queue: PathBuf,
     pub metrics_retention: Duration,
-    pub traces_retention: Duration,
+    pub traces_retention: SpanRetention,
+    pub traces_slow: Duration,
     pub logs_retention: Duration,
     /// Whether series may be deleted and snapshots made over HTTP.
     pub admin_api: bool,
@@ -83,7 +94,12 @@ impl DataArgs {
             dir: Arc::new(dir),
             remote_queue: path.join("remote-write"),
             metrics_retention: self.metrics_retention,
-            traces_retention: self.traces_retention,
+            traces_retention: SpanRetention {
+                normal: self.traces_retention,
+                slow: self.traces_retention_slow,
+                errors: self.traces_retention_errors,
+            },
+            traces_slow: self.traces_slow,
             logs_retention: self.logs_retention,
             admin_api: self.admin_api,
             _lock: lock,
@@ -140,6 +156,7 @@ impl DataDir {
         let defaults = SpanStoreOptions::default();
         let options = SpanStoreOptions {
             retention: self.traces_retention,
+            slow: self.traces_slow,
             head_bytes: defaults.head_bytes.min(budget.limit_bytes() / 3),
             index_bytes: defaults.index_bytes.min(budget.limit_bytes() / 4),
             ..defaults

@@ -7,6 +7,7 @@ use weir_wal::{Dir, DirError, DirFile};
 
 use super::build::{Builder, MAGIC};
 use super::bytes::{Corrupt, Reader};
+use super::class::Class;
 use super::contents::{Contents, ID_BYTES, id_entry};
 use super::rows;
 use super::section::{self, Fault, Section, read_section};
@@ -29,6 +30,7 @@ pub struct Block {
     pub first: Nanos,
     pub last: Nanos,
     pub file_bytes: u64,
+    pub class: Class,
     ids: Section,
     tables: Section,
 }
@@ -36,7 +38,7 @@ pub struct Block {
 /// The bytes of a block. Each trace's spans ascend by start; none is empty.
 pub fn encode(mut traces: Vec<(TraceId, Vec<Arc<Span>>)>, group_rows: usize) -> Vec<u8> {
     traces.sort_unstable_by_key(|(id, spans)| (std::cmp::Reverse(spans[0].start), *id));
-    let mut builder = Builder::new(group_rows);
+    let mut builder = Builder::new(group_rows, Class::Fresh);
     traces.iter().for_each(|(id, spans)| builder.push(*id, spans));
     builder.finish()
 }
@@ -74,13 +76,14 @@ impl Block {
         let n_spans = reader.get()?;
         let (first, last) = (Nanos(reader.signed()?), Nanos(reader.signed()?));
         let (ids, tables) = (read_section(&mut reader)?, read_section(&mut reader)?);
+        let class = Class::of_code(reader.byte()?)?;
         if u64::from(ids.bytes) != u64::from(n_traces) * ID_BYTES as u64 {
             return Err(Corrupt("the ids are not those of the traces"));
         }
         if [ids, tables].iter().any(|section| section.end() > file_bytes) {
             return Err(Corrupt("a section is outside of the file"));
         }
-        Ok(Self { path: path.to_owned(), n_traces, n_spans, first, last, file_bytes, ids, tables })
+        Ok(Self { path: path.to_owned(), n_traces, n_spans, first, last, file_bytes, class, ids, tables })
     }
 
     pub fn damaged(&self, fault: Fault) -> BlockError {

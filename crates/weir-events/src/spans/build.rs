@@ -7,6 +7,7 @@ use ahash::AHashMap;
 use weir_model::{AttrValue, Nanos, Resource, Scope, Span, SpanId, TraceId};
 
 use super::bytes::{put, put_bytes, put_signed};
+use super::class::Class;
 use super::encode::{BOOL, DOUBLE, INT, STR, kind_number, status_number, type_of};
 use super::loose;
 use super::packed;
@@ -113,6 +114,7 @@ const NO_GROUP: Group = Group { rows: 0, traces: 0, first: Nanos::MAX, last: Nan
 /// A block in the making. Traces come newest first start first, then by id.
 pub struct Builder {
     group_rows: usize,
+    class: Class,
     columns: Vec<Column>,
     /// Numbers of attribute columns by type and name.
     numbers: [AHashMap<Arc<str>, u32>; 7],
@@ -134,9 +136,10 @@ pub struct Builder {
 }
 
 impl Builder {
-    pub fn new(group_rows: usize) -> Self {
+    pub fn new(group_rows: usize, class: Class) -> Self {
         Self {
             group_rows,
+            class,
             columns: (0..fixed::N).map(|_| Column::default()).collect(),
             numbers: Default::default(),
             names: Vec::new(),
@@ -279,6 +282,10 @@ impl Builder {
         self.groups.push(std::mem::replace(&mut self.group, NO_GROUP));
     }
 
+    pub fn n_spans(&self) -> u64 {
+        self.n_spans
+    }
+
     /// The bytes of the block.
     pub fn finish(mut self) -> Vec<u8> {
         if self.group.rows > 0 {
@@ -303,6 +310,7 @@ impl Builder {
         put_signed(&mut footer, last);
         put_section(&mut footer, ids);
         put_section(&mut footer, tables);
+        footer.push(self.class.code());
         let mut out = block.0;
         out.extend_from_slice(&footer);
         out.extend_from_slice(&crc32c::crc32c(&footer).to_le_bytes());

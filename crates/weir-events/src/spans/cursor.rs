@@ -21,7 +21,7 @@ use super::{join, meets};
 
 /// Length of a window. The parts of a trace that begin longer than this before or after a window are not
 /// looked for, so that a search over an hour does not read the blocks of two weeks; by id all are found.
-const WINDOW_NANOS: i64 = 3_600_000_000_000;
+pub const WINDOW_NANOS: i64 = 3_600_000_000_000;
 /// Traces read at once: few at first, as many searches want only the newest.
 const BATCH_MIN: usize = 32;
 const BATCH_MAX: usize = 1024;

@@ -3,6 +3,8 @@
 pub(crate) mod block;
 mod build;
 mod bytes;
+mod class;
+mod compact;
 mod contents;
 mod cursor;
 mod decode;
@@ -26,6 +28,7 @@ use std::sync::Arc;
 use weir_model::source::SpanPredicate;
 use weir_model::{AttrValue, Span};
 
+pub use compact::Retention as SpanRetention;
 pub use contents::decode_tables;
 pub use frame::decode_frame;
 pub use store::{SpanStore, SpanStoreError, SpanStoreOptions, SpanStoreStats};

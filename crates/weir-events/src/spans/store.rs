@@ -14,6 +14,7 @@ use weir_wal::{Dir, DirError, DirErrorKind, Log, LogError, LogOptions, Position,
 
 use super::block::{self, Block, BlockError};
 use super::build::GROUP_ROWS;
+use super::compact::{self, Compaction, Retention};
 use super::cursor::{Cursor, OpenBlocks, Source};
 use super::frame::{KIND, decode_frame, encode_frame};
 use super::head::{Head, span_bytes};
@@ -56,7 +57,11 @@ impl From<SpanStoreError> for WriteError {
 pub struct SpanStoreOptions {
     pub sync: SyncMode,
     /// Spans whose block ended longer ago than this are removed, a block at a time.
-    pub retention: Duration,
+    pub retention: Retention,
+    /// A trace without a new span for so long gets its class.
+    pub idle: Duration,
+    /// A trace that took so long is slow, whatever its operation is used to; zero for never.
+    pub slow: Duration,
     /// Memory of the spans that are in no block yet; they become blocks when they take more.
     pub head_bytes: u64,
     /// They also become blocks when the oldest of them arrived this long ago.
@@ -67,12 +72,18 @@ pub struct SpanStoreOptions {
     pub group_rows: usize,
 }
 
+fn days(n: u64) -> Duration {
+    Duration::from_secs(n * 24 * 3600)
+}
+
 impl Default for SpanStoreOptions {
     fn default() -> Self {
         Self {
             sync: SyncMode::Always,
             // What the seeds ask of traces that were not sampled.
-            retention: Duration::from_secs(14 * 24 * 3600),
+            retention: Retention { normal: days(14), slow: days(30), errors: days(90) },
+            idle: Duration::from_secs(300),
+            slow: Duration::ZERO,
             head_bytes: 64 << 20,
             head_age: Duration::from_secs(3600),
             index_bytes: 64 << 20,
@@ -100,6 +111,10 @@ pub struct SpanStore {
     state: Mutex<State>,
     /// Held while blocks and the manifest change.
     changing: Mutex<()>,
+    /// Held while blocks are merged or expire; blocks that went and may still be read.
+    gone: Mutex<Vec<Arc<Block>>>,
+    /// Paths of blocks that cannot be merged.
+    stuck: Mutex<AHashSet<String>>,
     open: Arc<OpenBlocks>,
     held: Mutex<Reservation>,
 }
@@ -162,6 +177,8 @@ impl SpanStore {
             options,
             state: Mutex::new(State { covered: manifest.covered, ..State::default() }),
             changing: Mutex::new(()),
+            gone: Mutex::default(),
+            stuck: Mutex::default(),
             held: Mutex::new(held),
             dir,
         };
@@ -239,7 +256,7 @@ impl SpanStore {
     }
 
     /// Does what is due at `now`: repairs and syncs of the log, blocks of spans that waited long enough,
-    /// retention. To be called every second or so; it may write for a while.
+    /// compaction, retention. To be called every second or so; it may write for a while.
     pub fn tick(&self, now: Nanos) -> Result<(), SpanStoreError> {
         self.log.tick(now)?;
         let is_due = {
@@ -251,7 +268,7 @@ impl SpanStore {
         if is_due || self.log.wants_cut() {
             self.cut(None)?;
         }
-        self.expire(now)
+        self.maintain(now)
     }
 
     /// Puts everything that is in memory into blocks.
@@ -290,10 +307,7 @@ impl SpanStore {
         let mut made = Vec::new();
         let listed = self.write_blocks(heads, &mut made).and_then(|()| self.list(position, &made));
         if let Err(error) = listed {
-            // They are not in the list; a full disk needs their room.
-            for (_, block) in made {
-                let _ = self.dir.remove(&block.path);
-            }
+            self.discard(made);
             return Err(error);
         }
         let freed = self.state.lock().thaw(position, made);
@@ -314,15 +328,7 @@ impl SpanStore {
             // Nobody writes to it any more, so that the lock delays no one.
             let traces = head.read().traces().map(|(id, spans)| (id, spans.to_vec())).collect();
             let bytes = block::encode(traces, self.options.group_rows);
-            let number = {
-                let mut state = self.state.lock();
-                state.next_block += 1;
-                state.next_block
-            };
-            let path = block_path(&tenant, number);
-            self.dir.create_folder(&tenant_folder(&tenant))?;
-            self.dir.put_new(&path, &bytes)?;
-            made.push((tenant, Arc::new(Block::open(&*self.dir, &path)?)));
+            self.write_block(&tenant, &bytes, made)?;
         }
         Ok(())
     }
@@ -334,28 +340,143 @@ impl SpanStore {
         Ok(self.dir.replace(MANIFEST, &Manifest { covered, blocks }.encode())?)
     }
 
-    fn expire(&self, now: Nanos) -> Result<(), SpanStoreError> {
-        let kept = i64::try_from(self.options.retention.as_nanos()).unwrap_or(i64::MAX);
-        let oldest = Nanos(now.0.saturating_sub(kept));
-        let is_past = |block: &Arc<Block>| block.last < oldest;
-        if !self.state.lock().tenants.values().any(|tenant| tenant.blocks.iter().any(is_past)) {
-            return Ok(());
-        }
-        let _changing = self.changing.lock();
-        let (manifest, gone) = {
-            let mut state = self.state.lock();
-            let mut gone = Vec::new();
-            for tenant in state.tenants.values_mut() {
-                gone.extend(tenant.blocks.extract_if(.., |block| is_past(block)));
-            }
-            (Manifest { covered: state.covered, blocks: state.listed() }, gone)
-        };
-        self.dir.replace(MANIFEST, &manifest.encode())?;
-        for block in gone {
-            tracing::info!(path = %block.path, spans = block.n_spans, "spans: past their retention, removed");
+    /// Merges what is due, of one tenant; removes what is past its time and what nobody reads any more.
+    fn maintain(&self, now: Nanos) -> Result<(), SpanStoreError> {
+        let mut gone = self.gone.lock();
+        self.compact(now, &mut gone)?;
+        self.expire(now, &mut gone)?;
+        // The cursors that were opened before hold them; the list does not, so that a start removes what is left.
+        for block in gone.extract_if(.., |block| Arc::strong_count(block) == 1) {
             self.dir.remove(&block.path)?;
         }
         Ok(())
+    }
+
+    fn compact(&self, now: Nanos, gone: &mut Vec<Arc<Block>>) -> Result<(), SpanStoreError> {
+        let due = {
+            let (state, stuck) = (self.state.lock(), self.stuck.lock());
+            state.tenants.iter().find_map(|(tenant, of)| {
+                let whole = |block: &&Arc<Block>| !stuck.contains(&block.path);
+                let blocks: Vec<_> = of.blocks.iter().filter(whole).cloned().collect();
+                let places = compact::plan(&blocks, now, self.options.idle);
+                (!places.is_empty()).then(|| (tenant.clone(), blocks, places))
+            })
+        };
+        let Some((tenant, blocks, places)) = due else { return Ok(()) };
+        let (inputs, others): (Vec<_>, Vec<_>) = blocks.iter().enumerate().partition(|(k, _)| places.contains(k));
+        let plain = |list: Vec<(usize, &Arc<Block>)>| list.into_iter().map(|(_, b)| b.clone()).collect::<Vec<_>>();
+        let (inputs, others) = (plain(inputs), plain(others));
+        // What is made is in memory until it is a file, once as columns and once as bytes.
+        let bytes = 2 * inputs.iter().map(|block| block.file_bytes).sum::<u64>();
+        if self.held.lock().grow(bytes).is_err() {
+            tracing::warn!(bytes, "spans: no memory to merge blocks, put off");
+            return Ok(());
+        }
+        let mut made = Vec::new();
+        let compaction = Compaction {
+            dir: &*self.dir,
+            open: &self.open,
+            inputs: &inputs,
+            others: &others,
+            slow_nanos: i64::try_from(self.options.slow.as_nanos()).unwrap_or(i64::MAX),
+            group_rows: self.options.group_rows,
+        };
+        let written = compaction.run(|bytes| self.write_block(&tenant, &bytes, &mut made));
+        self.held.lock().shrink(bytes);
+        match written {
+            Ok(()) => self.replace(&tenant, &inputs, made, gone),
+            Err(error) => {
+                self.discard(made);
+                // What is damaged stays damaged and is served as far as it can be read; the others go on.
+                if let SpanStoreError::Block(BlockError::Damaged { path, .. }) = &error {
+                    tracing::error!(path, "spans: a damaged block is not merged any more");
+                    self.stuck.lock().insert(path.clone());
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Swaps blocks for others that hold what they held, or what is to be kept of it.
+    fn replace(
+        &self,
+        tenant: &TenantId,
+        old: &[Arc<Block>],
+        made: Vec<(TenantId, Arc<Block>)>,
+        gone: &mut Vec<Arc<Block>>,
+    ) -> Result<(), SpanStoreError> {
+        let _changing = self.changing.lock();
+        let is_old = |block: &Arc<Block>| old.iter().any(|old| Arc::ptr_eq(old, block));
+        let manifest = {
+            let state = self.state.lock();
+            let mut blocks = state.listed();
+            blocks.retain(|(of, number)| {
+                of != tenant || !old.iter().any(|block| block_number(&block.path) == Some(*number))
+            });
+            blocks.extend(made.iter().filter_map(|(id, block)| Some((id.clone(), block_number(&block.path)?))));
+            Manifest { covered: state.covered, blocks }
+        };
+        if let Err(error) = self.dir.replace(MANIFEST, &manifest.encode()) {
+            self.discard(made);
+            return Err(error.into());
+        }
+        let mut state = self.state.lock();
+        if let Some(tenant) = state.tenants.get_mut(tenant) {
+            gone.extend(tenant.blocks.extract_if(.., |block| is_old(block)));
+            tenant.blocks.extend(made.into_iter().map(|(_, block)| block));
+        }
+        Ok(())
+    }
+
+    fn expire(&self, now: Nanos, gone: &mut Vec<Arc<Block>>) -> Result<(), SpanStoreError> {
+        loop {
+            let due = {
+                let state = self.state.lock();
+                state.tenants.iter().find_map(|(tenant, of)| {
+                    let is_past = |block: &&Arc<Block>| self.options.retention.is_past(block.class, block.last, now);
+                    let block = of.blocks.iter().find(is_past)?.clone();
+                    let stays = |other: &&Arc<Block>| !is_past(other);
+                    Some((tenant.clone(), block, of.blocks.iter().filter(stays).cloned().collect::<Vec<_>>()))
+                })
+            };
+            let Some((tenant, block, others)) = due else { return Ok(()) };
+            let mut made = Vec::new();
+            match compact::promoted(&*self.dir, &self.open, &block, &others, self.options.group_rows) {
+                Ok(None) => {}
+                Ok(Some(bytes)) => self.write_block(&tenant, &bytes, &mut made)?,
+                Err(BlockError::Damaged { path, offset, what }) => {
+                    tracing::error!(%path, offset, %what, "spans: damaged, and past its retention");
+                }
+                Err(error) => return Err(error.into()),
+            }
+            tracing::info!(path = %block.path, spans = block.n_spans, class = ?block.class, "spans: past their retention");
+            self.replace(&tenant, &[block], made, gone)?;
+        }
+    }
+
+    fn write_block(
+        &self,
+        tenant: &TenantId,
+        bytes: &[u8],
+        made: &mut Vec<(TenantId, Arc<Block>)>,
+    ) -> Result<(), SpanStoreError> {
+        let number = {
+            let mut state = self.state.lock();
+            state.next_block += 1;
+            state.next_block
+        };
+        let path = block_path(tenant, number);
+        self.dir.create_folder(&tenant_folder(tenant))?;
+        self.dir.put_new(&path, bytes)?;
+        made.push((tenant.clone(), Arc::new(Block::open(&*self.dir, &path)?)));
+        Ok(())
+    }
+
+    /// They are not in the list; a full disk needs their room.
+    fn discard(&self, made: Vec<(TenantId, Arc<Block>)>) {
+        for (_, block) in made {
+            let _ = self.dir.remove(&block.path);
+        }
     }
 
     fn reserve(&self, bytes: u64) -> Result<(), WriteError> {
