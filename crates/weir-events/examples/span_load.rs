@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use weir_events::{SpanStore, SpanStoreOptions};
 use weir_model::sink::SpanSink;
-use weir_model::source::{ReadContext, SpanFragment, SpanPredicate, SpanSource};
+use weir_model::source::{ReadContext, SpanColumns, SpanFragment, SpanPredicate, SpanSource};
 use weir_model::{
     AttrValue, Budget, Nanos, Resource, Scope, Span, SpanId, SpanKind, SpanStatus, StatusCode, TenantId, TraceId,
 };
@@ -138,6 +138,39 @@ fn time(store: &SpanStore, name: &str, limit: usize, predicates: Vec<SpanPredica
     println!("{name:<28} {found:>7} traces, first {first:>9.2?}, median {:>9.2?}", times[2]);
 }
 
+/// What a metrics query reads: the forms of all spans, and their durations if it asks for them.
+fn time_columns(store: &SpanStore, name: &str, durations: bool) {
+    let columns = SpanColumns {
+        start: Nanos(0),
+        end: Nanos::MAX,
+        attributes: Vec::new(),
+        durations,
+        steps: Some((Nanos(0), 60_000_000_000)),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (mut times, mut sum) = (Vec::new(), 0_i64);
+    let mut n_rows = 0;
+    for _ in 0..5 {
+        let start = Instant::now();
+        let (tenant, context) = (TenantId::anonymous(), ReadContext::unlimited());
+        let mut cursor = runtime.block_on(store.open_columns(&tenant, &columns, &context)).unwrap().unwrap();
+        let (mut forms, mut lengths) = (Vec::new(), Vec::new());
+        n_rows = 0;
+        while let Some(batch) = cursor.next().unwrap() {
+            forms.clear();
+            lengths.clear();
+            batch.forms(&mut forms);
+            batch.durations(&mut lengths);
+            n_rows += forms.len();
+            sum += forms.iter().map(|form| i64::from(*form)).sum::<i64>() + lengths.iter().sum::<i64>();
+        }
+        times.push(start.elapsed());
+    }
+    let first = times[0];
+    times.sort_unstable();
+    println!("{name:<28} {n_rows:>7} spans,  first {first:>9.2?}, median {:>9.2?} ({sum:x})", times[2]);
+}
+
 fn main() {
     let mut args = std::env::args().skip(1);
     let folder = args.next().expect("give a folder to write to");
@@ -181,5 +214,20 @@ fn main() {
     let both = ["producer", "sink-writer"].map(|name| SpanPredicate::Service(name.into()));
     time(&store, "two services and an error, 20", 20, both.into_iter().chain([SpanPredicate::Error]).collect());
     time(&store, "everything", usize::MAX, Vec::new());
+    time_columns(&store, "forms of all", false);
+    time_columns(&store, "forms and durations of all", true);
+    let (start, before) = (Instant::now(), store.stats().blocks);
+    for _ in 0..100 {
+        store.tick(Nanos(at + 1_000_000_000_000)).unwrap();
+    }
+    let stats = store.stats();
+    println!(
+        "merged in {:.2?}: {} blocks from {before}, {:.1} bytes a span",
+        start.elapsed(),
+        stats.blocks,
+        stats.block_bytes as f64 / spans
+    );
+    time(&store, "match.id, merged", usize::MAX, vec![text("match.id", "match-0042")]);
+    time_columns(&store, "forms of all, merged", false);
     println!("peak resident {} MiB", peak_mib());
 }

@@ -62,7 +62,7 @@ pub fn plan(blocks: &[Arc<Block>], now: Nanos, idle: Duration) -> Vec<usize> {
     fresh.sort_by_key(|(_, block)| block.last);
     let is_old = fresh.first().is_some_and(|(_, block)| block.last.0.saturating_add(FRESH_NANOS) <= now.0);
     if fresh.len() >= INPUTS_MIN || is_old {
-        return fresh.into_iter().take(INPUTS_MAX).map(|(place, _)| place).collect();
+        return bounded(fresh.into_iter());
     }
     for class in [Class::Normal, Class::Slow, Class::Error] {
         let mut small: Vec<(usize, &Arc<Block>)> =
@@ -74,11 +74,22 @@ pub fn plan(blocks: &[Arc<Block>], now: Nanos, idle: Duration) -> Vec<usize> {
                 |least: u64| day.iter().filter(move |(_, b)| (least..=least.saturating_mul(4)).contains(&b.n_spans));
             let of_many = day.iter().map(|(_, first)| first.n_spans).find(|least| like(*least).count() >= INPUTS_MIN);
             if let Some(least) = of_many {
-                return like(least).take(INPUTS_MAX).map(|(place, _)| *place).collect();
+                return bounded(like(least).copied());
             }
         }
     }
     Vec::new()
+}
+
+/// As many as are merged at once: what else a store has to do waits for it.
+fn bounded<'a>(blocks: impl Iterator<Item = (usize, &'a Arc<Block>)>) -> Vec<usize> {
+    let mut n_spans = 0;
+    let fits = |(_, block): &(usize, &Arc<Block>)| {
+        let is_first = n_spans == 0;
+        n_spans += block.n_spans;
+        is_first || n_spans <= SPANS_MAX
+    };
+    blocks.take(INPUTS_MAX).take_while(fits).map(|(place, _)| place).collect()
 }
 
 /// A trace of the inputs: its first start, its id, and where its parts are.
