@@ -45,6 +45,9 @@ pub struct DataArgs {
     /// A trace that takes so long is slow, whatever its operation is used to; 0 for none.
     #[arg(long = "traces.slow", value_name = "DURATION", default_value = "0", value_parser = retention)]
     traces_slow: Duration,
+    /// How often requests, errors and durations of spans, and the service graph, are stored as metrics; 0 for never.
+    #[arg(long = "traces.metrics-interval", value_name = "DURATION", default_value = "15s", value_parser = retention)]
+    traces_metrics_interval: Duration,
     /// Age past which logs are deleted, such as 30d; 0 keeps them for ever.
     #[arg(long = "logs.retention", value_name = "DURATION", default_value = "30d", value_parser = retention)]
     logs_retention: Duration,
@@ -70,6 +73,8 @@ pub struct DataDir {
     pub metrics_retention: Duration,
     pub traces_retention: SpanRetention,
     pub traces_slow: Duration,
+    /// Zero for no metrics of spans.
+    pub traces_metrics_interval: Duration,
     pub logs_retention: Duration,
     /// Whether series may be deleted and snapshots made over HTTP.
     pub admin_api: bool,
@@ -100,6 +105,7 @@ impl DataArgs {
                 errors: self.traces_retention_errors,
             },
             traces_slow: self.traces_slow,
+            traces_metrics_interval: self.traces_metrics_interval,
             logs_retention: self.logs_retention,
             admin_api: self.admin_api,
             _lock: lock,

@@ -13,9 +13,10 @@ use tokio_util::sync::CancellationToken;
 use weir_api::{App, DemoControl, Slos};
 use weir_collect::remote::QUEUE_BYTES_DEFAULT;
 use weir_collect::{Collector, CollectorOptions, RemoteOptions, RemoteWrites, Tee};
+use weir_collector::{SpanMetrics, SpanMetricsOptions};
 use weir_diagnose::{DiagnoseMetrics, Graph, IncidentOptions, Incidents, Sources};
 use weir_events::{ChangeLog, SpanStore};
-use weir_ingest::{Ingest, IngestOptions, Limits};
+use weir_ingest::{Ingest, IngestOptions, Limits, Protocol, SenderRef};
 use weir_kafka::{ClusterOptions, LagOptions, LagPoller};
 use weir_logql::HidingSource;
 use weir_model::entity::{Aliases, EntityTable};
@@ -184,6 +185,16 @@ fn build(
     data::start_metrics(&metrics, &ingest, &*clock, shutdown)?;
     let graph = Arc::new(Graph::new(graph.clone(), Aliases::default()));
     feed.subscribe(graph.clone());
+    if !data.traces_metrics_interval.is_zero() {
+        let span_metrics = Arc::new(SpanMetrics::new(SpanMetricsOptions::default(), clock.clone()));
+        feed.subscribe(span_metrics.clone());
+        tokio::spawn(collect_span_metrics(
+            span_metrics,
+            ingest.clone(),
+            data.traces_metrics_interval,
+            shutdown.clone(),
+        ));
+    }
     let diagnose_metrics = DiagnoseMetrics::default();
     diagnose_metrics.register(&mut registry);
     let (incidents, incident_runner) = Incidents::new(IncidentOptions {
@@ -317,6 +328,34 @@ async fn tick_spans(spans: Arc<SpanStore>, clock: Arc<dyn Clock>, shutdown: Canc
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "span store: will be tried again"),
             Err(error) => tracing::error!(%error, "span store: its upkeep ended early"),
+        }
+    }
+}
+
+/// Stores what was counted of spans, as samples of weir's own.
+async fn collect_span_metrics(
+    span_metrics: Arc<SpanMetrics>,
+    ingest: Arc<Ingest>,
+    interval: Duration,
+    shutdown: CancellationToken,
+) {
+    let sender = SenderRef::new(Protocol::Internal, "span metrics", "weir");
+    let mut every = tokio::time::interval(interval);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            _ = every.tick() => {}
+        }
+        let (span_metrics, ingest, sender) = (span_metrics.clone(), ingest.clone(), sender.clone());
+        let stored = tokio::task::spawn_blocking(move || {
+            let due = span_metrics.collect(ingest.clock().now());
+            due.into_iter().try_for_each(|(tenant, batch)| ingest.write_metrics(&tenant, &sender, batch).map(drop))
+        });
+        match stored.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "metrics of spans were not stored"),
+            Err(error) => tracing::error!(%error, "metrics of spans: counting ended early"),
         }
     }
 }

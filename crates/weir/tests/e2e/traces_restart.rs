@@ -77,3 +77,35 @@ fn storage_that_is_not_there_yet_is_refused() {
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("s3://bucket/prefix"), "{said}");
 }
+
+#[tokio::test]
+async fn spans_become_metrics_that_promql_sees() {
+    let server = Server::start(&["--traces.metrics-interval", "1s"]);
+    let client = Client::new();
+    let url = format!("{}/v1/traces", server.url);
+    for n in 0..10 {
+        let answer = client.post(&url).json(&body(n, now_nanos() - 1_000_000_000)).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+    }
+    let query = r#"sum by (span_name, status_code) (traces_spanmetrics_calls_total{service="shop"})"#;
+    let mut found = Value::Null;
+    for _ in 0..200 {
+        found = get(&client, format!("{}/api/v1/query", server.url), &[("query", query)]).await;
+        if found["data"]["result"].as_array().is_some_and(|all| all.len() == 2 && all[0]["value"][1] == "10") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    let all = found["data"]["result"].as_array().unwrap();
+    assert_eq!(all.len(), 2, "{found}");
+    for (name, status) in [("GET /", "STATUS_CODE_UNSET"), ("SELECT", "STATUS_CODE_ERROR")] {
+        let is = |one: &&Value| one["metric"]["span_name"] == name && one["metric"]["status_code"] == status;
+        assert_eq!(all.iter().find(is).map(|one| &one["value"][1]), Some(&json!("10")), "{name}: {found}");
+    }
+    let exemplars = format!("{}/api/v1/query_exemplars", server.url);
+    let (end, start) = (now_nanos() / 1_000_000_000 + 60, now_nanos() / 1_000_000_000 - 600);
+    let range =
+        [("query", "traces_spanmetrics_latency_bucket"), ("start", &start.to_string()), ("end", &end.to_string())];
+    let found = get(&client, exemplars, &range).await;
+    assert!(found["data"][0]["exemplars"][0]["labels"]["traceID"].is_string(), "{found}");
+}
