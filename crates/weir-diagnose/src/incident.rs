@@ -35,8 +35,9 @@ pub const CAUSES_MAX: usize = 8;
 const ANOTHER: Duration = Duration::from_secs(60);
 /// As many answers of the same cause in a row settle it.
 const SETTLED: u32 = 8;
-/// A pending alert that nobody speaks of any more.
-const PENDING_FORGOTTEN: Duration = Duration::from_secs(900);
+/// An incident is over when nobody has spoken of its alerts for so long: firing ones are repeated every minute. It
+/// is so when their end was told in the moment before a crash.
+const FORGOTTEN: Duration = Duration::from_secs(900);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IncidentState {
@@ -241,6 +242,8 @@ pub struct Book {
     /// Oldest first, open and closed.
     incidents: VecDeque<Incident>,
     n_opened: u64,
+    /// When this run began to listen.
+    listening_since: Option<Timestamp>,
     /// Ids of what has changed, or gone, since [`Book::take_changed`].
     changed: BTreeSet<String>,
 }
@@ -249,7 +252,7 @@ impl Book {
     /// The incidents of an earlier run, in any order.
     pub fn restored(mut incidents: Vec<Incident>) -> Self {
         incidents.sort_by(|a, b| (a.opened_at, &a.id).cmp(&(b.opened_at, &b.id)));
-        Self { n_opened: incidents.len() as u64, incidents: incidents.into(), changed: BTreeSet::new() }
+        Self { n_opened: incidents.len() as u64, incidents: incidents.into(), ..Self::default() }
     }
 
     /// What is to be written down: each incident as it stands now, `None` when it is gone.
@@ -396,10 +399,13 @@ impl Book {
 
     /// Closes what nobody speaks of any more.
     pub fn expire(&mut self, now: Timestamp) {
-        for incident in self.incidents.iter_mut().filter(|i| i.resolved_at.is_none() && i.fired_at.is_none()) {
+        let listening_since = *self.listening_since.get_or_insert(now);
+        for incident in self.incidents.iter_mut().filter(|i| i.resolved_at.is_none()) {
             let heard = incident.alerts.iter().map(|a| a.heard_at).max().unwrap_or(incident.opened_at);
-            if now.since(heard) > PENDING_FORGOTTEN {
+            if now.since(heard.max(listening_since)) > FORGOTTEN {
                 incident.resolved_at = Some(now);
+                incident.note(now, "state", "nobody speaks of its alerts any more".to_owned());
+                self.changed.insert(incident.id.clone());
             }
         }
         self.forget_unfired();
@@ -535,8 +541,22 @@ mod tests {
         hear(&mut book, "slow", "a", Resolved, 2_000, true);
         assert_eq!(book.iter().count(), 0);
         hear(&mut book, "slow", "a", Pending, 3_000, true);
-        book.expire(Timestamp(3_000).plus(PENDING_FORGOTTEN + Duration::from_secs(1)));
+        book.expire(Timestamp(3_000));
+        book.expire(Timestamp(3_000).plus(FORGOTTEN + Duration::from_secs(1)));
         assert_eq!(book.iter().count(), 0);
+    }
+
+    #[test]
+    fn a_firing_alert_that_nobody_repeats_is_over_once_they_had_the_time() {
+        let mut book = Book::default();
+        let id = hear(&mut book, "slow", "a", Firing, 1_000, true).unwrap();
+        let day = Timestamp(86_400_000);
+        let mut book = Book::restored(book.iter().cloned().collect());
+        book.expire(day);
+        assert_eq!(book.get(&id).unwrap().state(), IncidentState::Firing, "a restart after a day");
+        book.expire(day.plus(FORGOTTEN + Duration::from_secs(1)));
+        assert_eq!(book.get(&id).unwrap().state(), IncidentState::Resolved);
+        assert_eq!(book.take_changed().len(), 1);
     }
 
     #[test]

@@ -70,6 +70,10 @@ async fn what_is_known_of_an_incident_survives_kill_9() {
     client.post(format!("{}/-/reload", server.url)).send().await.unwrap();
     wait_for("the end of one", async || states(&server).await == ["\"firing\"", "\"resolved\""]).await;
     assert_eq!(acknowledge(&server, &id, json!({"by": "bob"})).await.status(), StatusCode::CONFLICT);
+    // What is answered is on disk, and with it all that came before.
+    let all = incidents(&server).await;
+    let firing = all.as_array().unwrap().iter().find(|i| i["state"] == "firing").unwrap()["id"].clone();
+    assert_eq!(acknowledge(&server, firing.as_str().unwrap(), json!({"by": "bob"})).await.status(), StatusCode::OK);
     server.kill();
     write_rules(&[]);
     let server = Server::start(&args);

@@ -70,7 +70,7 @@ groups:
     let errors = alert("Errors").unwrap();
     assert_eq!(errors["labels"], json!({"alertname": "Errors", "app": "shop", "severity": "page"}));
     assert_eq!(errors["annotations"]["summary"], "shop: 3 errors, 3 lines");
-    assert!(errors["generatorURL"].as_str().unwrap().contains("/explore/logs?q=sum"), "{errors}");
+    assert!(errors["generatorURL"].as_str().unwrap().contains("/explore/logs?q=%28sum+by"), "{errors}");
     assert_eq!(alert("Failures").unwrap()["labels"]["resource_service_name"], "shop");
 
     let text = async |path: &str| {
