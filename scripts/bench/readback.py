@@ -47,6 +47,8 @@ def items(signal, url, path):
 
 
 def sample(url, labels, time, value):
+    # A label with an empty value is none.
+    labels = {name: text for name, text in labels.items() if text}
     selector = ",".join(f"{name}={json.dumps(text)}" for name, text in labels.items() if name != "__name__")
     query = "%s{%s}[1ms]" % (labels["__name__"], selector)
     result = get(url, "/api/v1/query", query=query, time=f"{time / 1000:.3f}")["data"]["result"]
