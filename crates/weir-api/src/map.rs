@@ -25,6 +25,9 @@ const LAG_STALE: Duration = Duration::from_secs(300);
 /// Label pairs by which series tell of a call: caller, callee.
 const CALL_LABELS: [(&str, &str); 2] = [("client", "server"), ("source", "destination")];
 const EDGES_FROM_SERIES_MAX: usize = 2_000;
+/// Series that were counted from spans. Where the spans themselves are here, they say more: which callee is a
+/// database, and what goes through a topic.
+const COUNTED_FROM_SPANS: &str = "traces_service_graph_";
 
 pub fn router() -> Router<Arc<App>> {
     Router::new().route("/api/weir/v1/map", get(map))
@@ -83,13 +86,21 @@ async fn lag(app: &App, tenant: &TenantId, range: TimeRange, context: &ReadConte
     Ok(out)
 }
 
-/// Calls that only series tell of, as service meshes and recorded graphs do.
+/// A call that series tell of.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Told {
+    from: String,
+    to: String,
+    counted_from_spans: bool,
+}
+
+/// Calls that series tell of, as service meshes and recorded graphs do.
 async fn calls_in_series(
     app: &App,
     tenant: &TenantId,
     range: TimeRange,
     context: &ReadContext,
-) -> Result<BTreeSet<(String, String)>, ApiError> {
+) -> Result<BTreeSet<Told>, ApiError> {
     let mut out = BTreeSet::new();
     let from = range.start.min(range.end.minus(LAG_STALE));
     for (from_label, to_label) in CALL_LABELS {
@@ -104,7 +115,8 @@ async fn calls_in_series(
             for series in batch {
                 if out.len() < EDGES_FROM_SERIES_MAX {
                     let value = |name: &str| series.labels.value(name).to_owned();
-                    out.insert((value(from_label), value(to_label)));
+                    let counted_from_spans = series.labels.metric_name().starts_with(COUNTED_FROM_SPANS);
+                    out.insert(Told { from: value(from_label), to: value(to_label), counted_from_spans });
                 }
             }
         }
@@ -147,18 +159,17 @@ fn with_lag(value: &mut Value, lag: Lag) {
     }
 }
 
-fn answer(
-    app: &App,
-    tenant: &TenantId,
-    view: &GraphView,
-    lag: &LagByGroup,
-    told: &BTreeSet<(String, String)>,
-) -> Value {
+fn answer(app: &App, tenant: &TenantId, view: &GraphView, lag: &LagByGroup, told: &BTreeSet<Told>) -> Value {
     let service = |name: &str| EntityId::new(EntityKind::Service, name);
     let mut edges: BTreeMap<EdgeKey, Option<&FlowStat>> =
         view.edges.iter().map(|(key, stat)| (key.clone(), Some(stat))).collect();
-    for (from, to) in told {
-        let key = EdgeKey { from: service(from), to: service(to), kind: EdgeKind::Call, group: None };
+    let has_spans = |id: &EntityId| view.nodes.binary_search_by(|(known, _)| known.cmp(id)).is_ok();
+    for told in told {
+        let (from, to) = (service(&told.from), service(&told.to));
+        if told.counted_from_spans && has_spans(&from) {
+            continue;
+        }
+        let key = EdgeKey { from, to, kind: EdgeKind::Call, group: None };
         edges.entry(key).or_insert(None);
     }
     let mut nodes: BTreeMap<EntityId, Option<&FlowStat>> =

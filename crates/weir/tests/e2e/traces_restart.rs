@@ -3,6 +3,7 @@
 use reqwest::Client;
 use serde_json::{Value, json};
 
+use crate::alerting::wait_for;
 use crate::harness::{Server, serve_command};
 
 fn now_nanos() -> u64 {
@@ -108,4 +109,22 @@ async fn spans_become_metrics_that_promql_sees() {
         [("query", "traces_spanmetrics_latency_bucket"), ("start", &start.to_string()), ("end", &end.to_string())];
     let found = get(&client, exemplars, &range).await;
     assert!(found["data"][0]["exemplars"][0]["labels"]["traceID"].is_string(), "{found}");
+
+    // The map draws a database that spans and the series counted from them both tell of once, as a database.
+    let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
+    let span = json!({"traceId": "0000000000000000000000000000abcd", "spanId": "000000000000abcd", "name": "SELECT orders",
+        "kind": 3, "startTimeUnixNano": (now_nanos() - 2_000_000).to_string(), "endTimeUnixNano": now_nanos().to_string(),
+        "attributes": [text("db.system.name", "postgresql"), text("db.namespace", "orders")]});
+    let resource = json!({"attributes": [text("service.name", "shop")]});
+    let told = json!({"resourceSpans": [{"resource": resource, "scopeSpans": [{"spans": [span]}]}]});
+    assert_eq!(client.post(&url).json(&told).send().await.unwrap().status(), 200);
+    let query = r#"traces_service_graph_request_total{client="shop", server="orders"}"#;
+    wait_for("an edge in the service graph", async || {
+        let found = get(&client, format!("{}/api/v1/query", server.url), &[("query", query)]).await;
+        found["data"]["result"].as_array().is_some_and(|all| !all.is_empty())
+    })
+    .await;
+    let map = get(&client, format!("{}/api/weir/v1/map", server.url), &[]).await;
+    let nodes = map["nodes"].as_array().unwrap().iter().filter(|n| n["name"] == "orders");
+    assert_eq!(nodes.map(|n| n["kind"].as_str().unwrap()).collect::<Vec<_>>(), ["database"], "{map}");
 }
