@@ -8,7 +8,7 @@ use axum::extract::{Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use weir_diagnose::{EdgeKey, EdgeKind, FlowStat, GraphView};
+use weir_diagnose::{EdgeKey, EdgeKind, FlowStat, GraphView, is_counted_from_spans};
 use weir_model::entity::Aliases;
 use weir_model::source::{Cancel, MetricFragment, Projection, ReadContext};
 use weir_model::{AlertPhase, EntityId, EntityKind, MatchOp, Matcher, TenantId, TimeRange};
@@ -25,9 +25,6 @@ const LAG_STALE: Duration = Duration::from_secs(300);
 /// Label pairs by which series tell of a call: caller, callee.
 const CALL_LABELS: [(&str, &str); 2] = [("client", "server"), ("source", "destination")];
 const EDGES_FROM_SERIES_MAX: usize = 2_000;
-/// Series that were counted from spans. Where the spans themselves are here, they say more: which callee is a
-/// database, and what goes through a topic.
-const COUNTED_FROM_SPANS: &str = "traces_service_graph_";
 
 pub fn router() -> Router<Arc<App>> {
     Router::new().route("/api/weir/v1/map", get(map))
@@ -115,7 +112,7 @@ async fn calls_in_series(
             for series in batch {
                 if out.len() < EDGES_FROM_SERIES_MAX {
                     let value = |name: &str| series.labels.value(name).to_owned();
-                    let counted_from_spans = series.labels.metric_name().starts_with(COUNTED_FROM_SPANS);
+                    let counted_from_spans = is_counted_from_spans(&series.labels);
                     out.insert(Told { from: value(from_label), to: value(to_label), counted_from_spans });
                 }
             }

@@ -38,6 +38,7 @@ pub use diagnose::{Sources, diagnose};
 pub use graph::{EdgeKey, EdgeKind, FlowStat, Graph, GraphView};
 pub use incident::{Acknowledgement, Incident, IncidentAlert, IncidentState, TimelineEntry};
 pub use incidents::{CauseNote, IncidentOptions, IncidentRunner, Incidents};
+pub use metric_scan::is_counted_from_spans;
 pub use metrics::DiagnoseMetrics;
 pub use stats::LogHistogram;
 pub use types::{Cause, CauseKind, Chart, Diagnosis, Evidence, Link, Question, ReadStats, Signal, Thing};

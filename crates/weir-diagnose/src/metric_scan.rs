@@ -61,10 +61,10 @@ pub struct Volumes<'a> {
     total: f64,
 }
 
-/// Metrics of spans, under the names that Tempo's generator gives them. What they say is weighed once, from the
-/// spans themselves.
-fn is_made_of_spans(series: &SeriesData) -> bool {
-    let name = series.labels.metric_name();
+/// Whether a series was counted from spans, by the names that Tempo's generator gives. Where the spans are here they
+/// say more, and what they say counts once.
+pub fn is_counted_from_spans(labels: &Labels) -> bool {
+    let name = labels.metric_name();
     ["traces_spanmetrics_", "traces_service_graph_", "traces_messaging_"].iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -101,7 +101,7 @@ impl MetricTable {
             context.cancel.check()?;
             let bytes: usize = batch.iter().map(|s| s.samples.len() * 16).sum();
             let _held = context.budget.try_reserve(bytes as u64)?;
-            for series in batch.iter().filter(|series| !is_made_of_spans(series)) {
+            for series in batch.iter().filter(|series| !is_counted_from_spans(&series.labels)) {
                 table.add(series, &sides);
             }
             if table.n_series >= SERIES_MAX {
