@@ -144,11 +144,19 @@ pub struct ServiceArgs {
     standby: bool,
 }
 
+/// More than a service has partitions. Each blocking call of a consumer hands its worker to another thread, and
+/// hundreds of calls a second would make hundreds of threads, each with a heap of its own.
+const BLOCKING_THREADS: usize = 32;
+
 pub fn service(args: ServiceArgs) -> anyhow::Result<ExitCode> {
     log_to_stderr("warn");
     let assignment = assignment(&args.topology, &args.pod, &args.version)?;
     // Two threads: one may be busy with the database while the other keeps the process answering.
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(BLOCKING_THREADS)
+        .enable_all()
+        .build()?;
     runtime.block_on(weir_demo::service::run(assignment, args.standby))?;
     runtime.shutdown_timeout(Duration::from_millis(500));
     Ok(ExitCode::SUCCESS)

@@ -34,8 +34,8 @@ impl Default for BrokerOptions {
             auto_create_topics: true,
             default_partitions: 4,
             topics: Vec::new(),
-            // 16 partitions of the demo then stay under 256 MiB.
-            retention: Retention { bytes: 16 << 20, records: 200_000 },
+            // 16 partitions of the demo then stay under 128 MiB, and keep about ten minutes of its events.
+            retention: Retention { bytes: 8 << 20, records: 200_000 },
             // Apache Kafka waits 3 s; members of the demo start within a tenth of that.
             initial_rebalance_delay: Duration::from_millis(150),
             session_timeout_min: Duration::from_millis(500),
