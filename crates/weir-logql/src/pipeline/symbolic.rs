@@ -261,12 +261,16 @@ impl<'a> Symbols<'a> {
 
     fn parse_json(&mut self, skeleton: &Skeleton, fields: &[(String, json::JsonPath, String)]) -> bool {
         if !self.view().is_json {
-            // What a line begins with decides, if that is no variable.
+            // What a line begins with decides: a text, or a variable that is always a number.
             let begin = &self.view().literals[0];
             let is_space = |b: &&u8| matches!(b, b' ' | b'\t' | b'\n' | b'\r');
             let first = if fields.is_empty() { begin.iter().find(|b| !is_space(b)) } else { begin.first() };
             let may_be_json: &[u8] = if fields.is_empty() { b"{" } else { b"{[\"" };
-            if first.is_none_or(|b| may_be_json.contains(b)) {
+            let may_be_json = match first {
+                Some(byte) => may_be_json.contains(byte),
+                None => self.view().literals.len() == 1 || self.columns.range(self.template, 0).is_none(),
+            };
+            if may_be_json {
                 return false;
             }
             (self.error, self.had_error) = (Some(PipelineError::Json), true);
