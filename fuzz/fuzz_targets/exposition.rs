@@ -1,14 +1,14 @@
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use weir_ingest::exposition::{Format, Item, Parser, series_pairs};
+use weir_ingest::exposition::{Format, Histograms, Item, each_item, series_pairs};
 
-fuzz_target!(|text: &str| {
-    for format in [Format::Text, Format::OpenMetrics] {
-        let mut parser = Parser::new(text, format);
-        while let Ok(Some(item)) = parser.next_item() {
+fuzz_target!(|body: &[u8]| {
+    for format in [Format::Text, Format::OpenMetrics, Format::Protobuf] {
+        let _ = each_item(body, format, Histograms { native: true, classic_beside: true }, &mut |item| {
             if let Item::Sample(sample) = item {
                 let _ = series_pairs(sample.series);
             }
-        }
+            Ok(())
+        });
     }
 });

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use weir_model::Labels;
+use weir_model::histogram::{SCHEMA_MAX, SCHEMA_MIN};
 
 use crate::relabel::RelabelConfig;
 
@@ -65,6 +66,8 @@ pub struct ScrapeConfig {
     pub legacy_names: bool,
     /// Timeout, limit and size of each scrape as series.
     pub extra_metrics: bool,
+    /// Which series histograms become.
+    pub histograms: weir_ingest::exposition::Histograms,
     /// The format of answers without a usable `Content-Type`.
     pub fallback: Option<weir_ingest::exposition::Format>,
     pub http: HttpConfig,
@@ -84,6 +87,7 @@ pub struct StaticGroup {
 /// A format that a target may answer in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ScrapeProtocol {
+    Protobuf,
     Text004,
     Text100,
     OpenMetrics001,
@@ -96,7 +100,7 @@ impl ScrapeProtocol {
 }
 
 /// Zero is no limit, as upstream has it, but for the body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ScrapeLimits {
     pub body_bytes_max: usize,
     pub sample_limit: usize,
@@ -104,8 +108,23 @@ pub struct ScrapeLimits {
     pub label_name_length_limit: usize,
     pub label_value_length_limit: usize,
     pub target_limit: usize,
+    /// Of one native histogram; with more, its resolution is reduced.
+    pub histogram_buckets: usize,
+    /// Each bucket of a native histogram is at least so many times as wide as the one before.
+    pub histogram_factor_min: f64,
     /// How many targets that relabelling took out are remembered per pool; 0 is all.
     pub keep_dropped_targets: usize,
+}
+
+impl ScrapeLimits {
+    /// The finest schema whose buckets grow by the wanted factor: schema `n` grows by 2 to the 2 to the `-n`.
+    pub fn histogram_schema_max(&self) -> i32 {
+        if self.histogram_factor_min <= 1.0 {
+            return SCHEMA_MAX;
+        }
+        let schema = (-self.histogram_factor_min.log2().log2()).floor();
+        (schema as i32).clamp(SCHEMA_MIN, SCHEMA_MAX)
+    }
 }
 
 impl PrometheusConfig {
@@ -248,7 +267,10 @@ scrape_configs:
         check("scrape_configs:\n- job_name: a\n  kubernetes_sd_configs: [{role: pods}]\n", &["pods", "line 3"]);
         check("scrape_configs:\n- job_name: a\n  dns_sd_configs: [{names: [a], type: A}]\n", &["type A", "port"]);
         check("scrape_configs:\n- job_name: a\n  file_sd_configs: [{files: [a.txt]}]\n", &["a.txt", ".json"]);
-        check("scrape_configs:\n- job_name: a\n  scrape_native_histograms: true\n", &["scrape_native_histograms"]);
+        check(
+            "scrape_configs:\n- job_name: a\n  convert_classic_histograms_to_nhcb: true\n",
+            &["convert_classic_histograms_to_nhcb"],
+        );
         check(
             "alerting:\n  alertmanagers:\n  - static_configs:\n    - targets: ['am:9093']\n",
             &["alerting", "--alertmanager-config"],

@@ -10,7 +10,7 @@ use crate::http::{Http, bounded, chain};
 
 /// What a target answered.
 pub(crate) struct Fetched {
-    pub text: String,
+    pub body: Vec<u8>,
     pub format: Format,
 }
 
@@ -21,6 +21,9 @@ pub(crate) fn accept(protocols: &[ScrapeProtocol], allow_utf8: bool) -> String {
     let mut parts = Vec::new();
     for protocol in protocols {
         let (kind, is_escaping_known) = match protocol {
+            ScrapeProtocol::Protobuf => {
+                ("application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited", false)
+            }
             ScrapeProtocol::OpenMetrics100 => ("application/openmetrics-text;version=1.0.0", true),
             ScrapeProtocol::OpenMetrics001 => ("application/openmetrics-text;version=0.0.1", false),
             ScrapeProtocol::Text100 => ("text/plain;version=1.0.0", true),
@@ -34,7 +37,7 @@ pub(crate) fn accept(protocols: &[ScrapeProtocol], allow_utf8: bool) -> String {
     parts.join(",")
 }
 
-/// The text and its format, or why the scrape failed.
+/// The body and its format, or why the scrape failed.
 pub(crate) async fn fetch(http: &Http, config: &ScrapeConfig, url: &str, timeout: Duration) -> Result<Fetched, String> {
     let request = http
         .client
@@ -52,9 +55,7 @@ pub(crate) async fn fetch(http: &Http, config: &ScrapeConfig, url: &str, timeout
         format!("received unsupported Content-Type {kind:?} and no fallback_scrape_protocol specified for target")
     })?;
     let body = bounded(response, config.limits.body_bytes_max).await?;
-    let text = String::from_utf8(body)
-        .map_err(|e| format!("the body is not UTF-8 at byte {}", e.utf8_error().valid_up_to()))?;
-    Ok(Fetched { text, format })
+    Ok(Fetched { body, format })
 }
 
 #[cfg(test)]

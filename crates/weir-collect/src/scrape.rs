@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_ingest::exposition::{Format, Item, Parser, SampleLine, series_pairs};
+use weir_ingest::exposition::{Format, Item, Place, SampleLine, bound_text, each_item, series_pairs};
+use weir_model::histogram::SCHEMA_MIN;
 use weir_model::labels::METRIC_NAME;
 use weir_model::sink::{MetricBatch, SeriesBatch};
-use weir_model::{Labels, LabelsBuilder, MetricKind, MetricMetadata, Sample, Timestamp};
+use weir_model::{
+    Exemplar, Histogram, HistogramSample, Labels, LabelsBuilder, MetricKind, MetricMetadata, Sample, Timestamp,
+};
 
 use crate::config::ScrapeConfig;
 use crate::relabel::relabel;
@@ -31,7 +34,7 @@ pub struct Scraped {
 
 /// What a target answered.
 pub enum Answer<'a> {
-    Body { text: &'a str, format: Format },
+    Body { bytes: &'a [u8], format: Format },
     Failed,
 }
 
@@ -63,7 +66,7 @@ impl Scraped {
         let (mut batch, mut counts, mut error) = (MetricBatch::default(), Counts::default(), None);
         let is_up = match answer {
             Answer::Failed => false,
-            Answer::Body { text, format } => match self.read(config, target, text, *format, at) {
+            Answer::Body { bytes, format } => match self.read(config, target, bytes, *format, at) {
                 Ok((read, n)) => {
                     (batch, counts) = (read, n);
                     true
@@ -80,7 +83,7 @@ impl Scraped {
         self.bury(&mut batch, at);
         report(&mut batch, target, is_up, counts, at, took);
         if config.extra_metrics {
-            let size = if let Answer::Body { text, .. } = answer { text.len() } else { 0 };
+            let size = if let Answer::Body { bytes, .. } = answer { bytes.len() } else { 0 };
             let values = [config.scrape_timeout.as_secs_f64(), config.limits.sample_limit as f64, size as f64];
             for (name, value) in EXTRA_NAMES.iter().zip(values) {
                 batch.series.push(one_sample(target.with(METRIC_NAME, name), Sample { at, value }));
@@ -115,33 +118,48 @@ impl Scraped {
         &mut self,
         config: &ScrapeConfig,
         target: &Labels,
-        text: &str,
+        body: &[u8],
         format: Format,
         at: Timestamp,
     ) -> Result<(MetricBatch, Counts), String> {
-        let mut parser = Parser::new(text, format);
         let (mut batch, mut counts) = (MetricBatch::default(), Counts::default());
         // A series that stands twice in one body is one series with its first sample.
-        let mut families: BTreeMap<&str, MetricMetadata> = BTreeMap::new();
-        while let Some(item) = parser.next_item().map_err(|e| e.to_string())? {
-            match item {
-                Item::Kind { family, kind } => describe(&mut families, family).kind = kind,
-                Item::Help { family, text } => describe(&mut families, family).help = text.into_owned(),
-                Item::Unit { family, unit } => describe(&mut families, family).unit = unit.to_owned(),
-                Item::Sample(sample) => {
-                    counts.scraped += 1;
-                    let Some(labels) = self.labels(config, target, &sample)? else { continue };
-                    counts.after_relabelling += 1;
-                    if config.limits.sample_limit > 0 && counts.after_relabelling > config.limits.sample_limit {
-                        return Err(format!("sample limit of {} exceeded", config.limits.sample_limit));
-                    }
-                    self.keep(config, &sample, labels, at, &mut batch, &mut counts);
+        let mut families: BTreeMap<String, MetricMetadata> = BTreeMap::new();
+        let mut kind = MetricKind::Unknown;
+        each_item(body, format, config.histograms, &mut |item| {
+            let (place, series, point) = match item {
+                Item::Kind { family, kind: now } => {
+                    kind = now;
+                    describe(&mut families, family).kind = now;
+                    return Ok(());
                 }
+                Item::Help { family, text } => {
+                    describe(&mut families, family).help = text.into_owned();
+                    return Ok(());
+                }
+                Item::Unit { family, unit } => {
+                    describe(&mut families, family).unit = unit.to_owned();
+                    return Ok(());
+                }
+                Item::Sample(line) => (line.place, line.series, Point::of_sample(line)),
+                Item::Histogram(line) => {
+                    let histogram = limited(config, line.histogram).map_err(|e| format!("{}: {e}", line.place))?;
+                    let point = Point { at: line.at, value: Value::Histogram(histogram), exemplars: line.exemplars };
+                    (line.place, line.series, point)
+                }
+            };
+            counts.scraped += 1;
+            let Some(labels) = self.labels(config, target, (place, series), kind)? else { return Ok(()) };
+            counts.after_relabelling += 1;
+            if config.limits.sample_limit > 0 && counts.after_relabelling > config.limits.sample_limit {
+                return Err(format!("sample limit of {} exceeded", config.limits.sample_limit));
             }
-        }
+            self.keep(config, point, labels, at, &mut batch, &mut counts);
+            Ok(())
+        })?;
         for (family, metadata) in families {
-            if self.metadata.get(family) != Some(&metadata) {
-                self.metadata.insert(family.to_owned(), metadata.clone());
+            if self.metadata.get(&family) != Some(&metadata) {
+                self.metadata.insert(family, metadata.clone());
                 batch.metadata.push(metadata);
             }
         }
@@ -151,13 +169,13 @@ impl Scraped {
     fn keep(
         &mut self,
         config: &ScrapeConfig,
-        sample: &SampleLine<'_>,
+        point: Point,
         labels: Labels,
         at: Timestamp,
         batch: &mut MetricBatch,
         counts: &mut Counts,
     ) {
-        let explicit = sample.at.filter(|_| config.honor_timestamps);
+        let explicit = point.at.filter(|_| config.honor_timestamps);
         // Series with times of their own end on their own, unless asked otherwise.
         if explicit.is_none() || config.track_timestamps_staleness {
             let before = self.alive.insert(labels.clone(), self.n_scrapes);
@@ -166,20 +184,14 @@ impl Scraped {
                 return;
             }
         }
-        let sample_at = explicit.unwrap_or(at);
-        let exemplars = sample.exemplar.iter().map(|e| {
-            let mut exemplar = e.clone();
-            if exemplar.at == Timestamp(0) {
-                exemplar.at = sample_at;
-            }
-            exemplar
-        });
-        batch.series.push(SeriesBatch {
-            labels,
-            samples: vec![Sample { at: sample_at, value: sample.value }],
-            exemplars: exemplars.collect(),
-            ..SeriesBatch::default()
-        });
+        let at = explicit.unwrap_or(at);
+        let mut series = SeriesBatch { labels, exemplars: point.exemplars, ..SeriesBatch::default() };
+        series.exemplars.iter_mut().filter(|e| e.at == Timestamp(0)).for_each(|e| e.at = at);
+        match point.value {
+            Value::Float(value) => series.samples.push(Sample { at, value }),
+            Value::Histogram(histogram) => series.histograms.push(HistogramSample { at, histogram }),
+        }
+        batch.series.push(series);
     }
 
     /// The stored labels of a series' text, from memory when it was there before.
@@ -187,22 +199,60 @@ impl Scraped {
         &mut self,
         config: &ScrapeConfig,
         target: &Labels,
-        sample: &SampleLine<'_>,
+        (place, series): (Place, &str),
+        kind: MetricKind,
     ) -> Result<Option<Labels>, String> {
-        if let Some(known) = self.texts.get(sample.series) {
+        if let Some(known) = self.texts.get(series) {
             return Ok(known.clone());
         }
-        let labels = stored_labels(config, target, sample.series).map_err(|e| format!("line {}: {e}", sample.line))?;
+        let labels = stored_labels(config, target, series, kind).map_err(|e| format!("{place}: {e}"))?;
         if self.texts.len() >= TEXTS_MAX {
             self.texts.clear();
         }
-        self.texts.insert(sample.series.to_owned(), labels.clone());
+        self.texts.insert(series.to_owned(), labels.clone());
         Ok(labels)
     }
 }
 
-fn describe<'a, 'b>(families: &'b mut BTreeMap<&'a str, MetricMetadata>, family: &'a str) -> &'b mut MetricMetadata {
-    families.entry(family).or_insert_with(|| MetricMetadata {
+/// What a line brought for its series.
+struct Point {
+    at: Option<Timestamp>,
+    value: Value,
+    exemplars: Vec<Exemplar>,
+}
+
+enum Value {
+    Float(f64),
+    Histogram(Arc<Histogram>),
+}
+
+impl Point {
+    fn of_sample(line: SampleLine<'_>) -> Self {
+        Self { at: line.at, value: Value::Float(line.value), exemplars: line.exemplar.into_iter().collect() }
+    }
+}
+
+/// The histogram with buckets as wide and as few as the configuration wants them.
+fn limited(config: &ScrapeConfig, mut histogram: Arc<Histogram>) -> Result<Arc<Histogram>, String> {
+    if histogram.is_custom() {
+        return Ok(histogram);
+    }
+    let (limit, wanted) = (config.limits.histogram_buckets, config.limits.histogram_schema_max());
+    if histogram.schema > wanted {
+        histogram = Arc::new(Arc::unwrap_or_clone(histogram).reduced(wanted));
+    }
+    while limit > 0 && histogram.n_buckets() > limit {
+        if histogram.schema <= SCHEMA_MIN {
+            return Err(format!("native_histogram_bucket_limit of {limit} exceeded at the coarsest resolution"));
+        }
+        let coarser = histogram.schema - 1;
+        histogram = Arc::new(Arc::unwrap_or_clone(histogram).reduced(coarser));
+    }
+    Ok(histogram)
+}
+
+fn describe<'a>(families: &'a mut BTreeMap<String, MetricMetadata>, family: &str) -> &'a mut MetricMetadata {
+    families.entry(family.to_owned()).or_insert_with(|| MetricMetadata {
         family: family.to_owned(),
         kind: MetricKind::Unknown,
         help: String::new(),
@@ -215,8 +265,24 @@ fn one_sample(labels: Labels, sample: Sample) -> SeriesBatch {
 }
 
 /// `None` when a step of `metric_relabel_configs` drops the series.
-fn stored_labels(config: &ScrapeConfig, target: &Labels, series: &str) -> Result<Option<Labels>, String> {
-    let pairs = series_pairs(series)?;
+fn stored_labels(
+    config: &ScrapeConfig,
+    target: &Labels,
+    series: &str,
+    kind: MetricKind,
+) -> Result<Option<Labels>, String> {
+    let mut pairs = series_pairs(series)?;
+    // `1`, `1.0` and `1e0` are one bound, whatever the format and the client library.
+    let bound = match kind {
+        MetricKind::Histogram => "le",
+        MetricKind::Summary => "quantile",
+        _ => "",
+    };
+    for (_, value) in pairs.iter_mut().filter(|(name, _)| !bound.is_empty() && name == bound) {
+        if let Ok(number) = value.parse() {
+            *value = bound_text(number).into();
+        }
+    }
     check_limits(config, &pairs)?;
     let mut labels = LabelsBuilder::default();
     for (name, value) in &pairs {
@@ -311,6 +377,7 @@ mod tests {
     use super::*;
     use crate::PrometheusConfig;
     use std::path::Path;
+    use weir_model::histogram::{BucketCounts, BucketSpan, Counts};
 
     struct Run {
         config: ScrapeConfig,
@@ -330,7 +397,8 @@ mod tests {
         /// Series but for the report, without the target's labels; then up, scraped, kept and added.
         fn step(&mut self, body: Option<&str>) -> String {
             self.second += 1;
-            let answer = body.map_or(Answer::Failed, |text| Answer::Body { text, format: Format::Text });
+            let answer =
+                body.map_or(Answer::Failed, |text| Answer::Body { bytes: text.as_bytes(), format: Format::Text });
             let at = Timestamp(self.second * 1000);
             let (batch, error) = self.scraped.scrape(&self.config, &self.target, &answer, at, Duration::from_millis(5));
             self.show(&batch) + &error.map(|e| format!(" ({e})")).unwrap_or_default()
@@ -388,7 +456,7 @@ mod tests {
     fn conflicting_labels() {
         let target = Labels::from_pairs([("job", "j"), ("instance", "i")]);
         let check = |job: &str, series: &str, want: &str| {
-            let got = stored_labels(&Run::new(job).config, &target, series)
+            let got = stored_labels(&Run::new(job).config, &target, series, MetricKind::Unknown)
                 .unwrap()
                 .map_or("dropped".into(), |l| l.to_string());
             assert_eq!(got, want);
@@ -401,6 +469,39 @@ mod tests {
         );
         check("honor_labels: true", "a{job=\"x\"}", r#"a{instance="i", job="x"}"#);
         check("metric_relabel_configs: [{source_labels: [__name__], regex: a, action: drop}]", "a", "dropped");
+    }
+
+    #[test]
+    fn bounds_of_classic_histograms_and_summaries_have_one_form() {
+        let body = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_bucket{le=\"+Inf\"} 2\n\
+                    # TYPE s summary\ns{quantile=\"0.50\"} 3\n# TYPE g gauge\ng{le=\"1\"} 4\n";
+        let got = Run::new("honor_labels: false").step(Some(body));
+        let want = "g{le=\"1\"}=4 h_bucket{le=\"+Inf\"}=2 h_bucket{le=\"1.0\"}=1 s{quantile=\"0.5\"}=3 | 1 4 4 4";
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn native_histograms_are_made_as_coarse_as_wanted() {
+        let histogram = |schema, n: u64| {
+            let counts = BucketCounts { count: n, zero: 0, positive: vec![1; n as usize], negative: Vec::new() };
+            let positive_spans = vec![BucketSpan { offset: 1, length: n as u32 }];
+            Arc::new(Histogram { schema, positive_spans, counts: Counts::Integer(counts), ..Histogram::stale() })
+        };
+        let check = |job: &str, given: Arc<Histogram>, want: Result<(i32, usize), &str>| {
+            let got = limited(&Run::new(job).config, given).map(|h| (h.schema, h.n_buckets()));
+            assert_eq!(
+                got.as_ref().map_err(|e| e.split(' ').next().unwrap_or("")),
+                want.as_ref().map_err(|e| *e),
+                "{job}"
+            );
+        };
+        check("honor_labels: false", histogram(3, 16), Ok((3, 16)));
+        check("native_histogram_bucket_limit: 8", histogram(3, 16), Ok((2, 8)));
+        check("native_histogram_bucket_limit: 3", histogram(3, 16), Ok((0, 2)));
+        // Schema 2 grows by 1.19; schema 3 by 1.09, which is less than wanted.
+        check("native_histogram_min_bucket_factor: 1.1", histogram(8, 4), Ok((2, 1)));
+        check("native_histogram_min_bucket_factor: 2", histogram(3, 16), Ok((0, 2)));
+        check("native_histogram_bucket_limit: 1", histogram(-4, 2), Err("native_histogram_bucket_limit"));
     }
 
     #[test]

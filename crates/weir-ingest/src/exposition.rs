@@ -1,22 +1,38 @@
-//! The text formats that scrape targets answer with: Prometheus text 0.0.4 / 1.0.0 and OpenMetrics.
+//! The formats that scrape targets answer with: Prometheus text 0.0.4 / 1.0.0, OpenMetrics, and protobuf.
 //!
-//! The parser walks lines and leaves the series' text as it stands, so that a scraper can look up
+//! The text parser walks lines and leaves the series' text as it stands, so that a scraper can look up
 //! what it made of the same text last time; [`series_pairs`] takes it apart.
 //!
 //! Source: Prometheus exposition formats, OpenMetrics 1.0.
 
+mod number;
+mod protobuf;
 mod series;
 
+pub use number::bound_text;
 pub use series::{Pairs, series_pairs};
 
 use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 
-use weir_model::{Exemplar, Labels, MetricKind, Timestamp};
+use weir_model::{Exemplar, Histogram, Labels, MetricKind, Timestamp};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Text,
     OpenMetrics,
+    /// Families behind their lengths.
+    Protobuf,
+}
+
+/// What is made of histograms that are native, classic or both. Only protobuf has native ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Histograms {
+    /// Native ones are taken; else each is read as a classic one.
+    pub native: bool,
+    /// The classic series too where there are both.
+    pub classic_beside: bool,
 }
 
 impl Format {
@@ -25,6 +41,11 @@ impl Format {
         match header.split(';').next().unwrap_or("").trim().to_ascii_lowercase().as_str() {
             "text/plain" => Some(Self::Text),
             "application/openmetrics-text" => Some(Self::OpenMetrics),
+            "application/vnd.google.protobuf" => {
+                let is_delimited =
+                    |p: &str| p.trim().to_ascii_lowercase().strip_prefix("encoding=") == Some("delimited");
+                header.split(';').any(is_delimited).then_some(Self::Protobuf)
+            }
             _ => None,
         }
     }
@@ -45,11 +66,57 @@ pub enum Item<'a> {
     Help { family: &'a str, text: Cow<'a, str> },
     Unit { family: &'a str, unit: &'a str },
     Sample(SampleLine<'a>),
+    Histogram(HistogramLine<'a>),
+}
+
+/// Where in a body something stands, from 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    Line(usize),
+    Metric(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Line(n) => write!(f, "line {n}"),
+            Self::Metric(n) => write!(f, "metric {n}"),
+        }
+    }
+}
+
+/// A native histogram.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HistogramLine<'a> {
+    pub place: Place,
+    /// As in [`SampleLine`].
+    pub series: &'a str,
+    pub histogram: Arc<Histogram>,
+    pub at: Option<Timestamp>,
+    pub exemplars: Vec<Exemplar>,
+}
+
+/// Hands every item of a body to `take`; the first fault, of the body or of `take`, ends it.
+pub fn each_item(
+    body: &[u8],
+    format: Format,
+    histograms: Histograms,
+    take: &mut dyn FnMut(Item<'_>) -> Result<(), String>,
+) -> Result<(), String> {
+    if format == Format::Protobuf {
+        return protobuf::each_item(body, histograms, take);
+    }
+    let text = std::str::from_utf8(body).map_err(|e| format!("the body is not UTF-8 at byte {}", e.valid_up_to()))?;
+    let mut parser = Parser::new(text, format);
+    while let Some(item) = parser.next_item().map_err(|e| e.to_string())? {
+        take(item)?;
+    }
+    Ok(())
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct SampleLine<'a> {
-    pub line: usize,
+    pub place: Place,
     /// Name and labels as they stand; [`series_pairs`] reads them.
     pub series: &'a str,
     pub value: f64,
@@ -157,14 +224,14 @@ impl<'a> Parser<'a> {
             return Err(self.error(format!("`{extra}` after the timestamp")));
         }
         let exemplar = exemplar.map(|text| self.exemplar(text)).transpose()?;
-        Ok(SampleLine { line: self.line, series: series.trim_end(), value, at, exemplar })
+        Ok(SampleLine { place: Place::Line(self.line), series: series.trim_end(), value, at, exemplar })
     }
 
     fn timestamp(&self, word: &str) -> Result<Timestamp, ParseError> {
         let bad = || self.error(format!("`{word}` is no timestamp"));
         match self.format {
             Format::Text => word.parse().map(Timestamp).map_err(|_| bad()),
-            Format::OpenMetrics => seconds(word).ok_or_else(bad),
+            Format::OpenMetrics | Format::Protobuf => seconds(word).ok_or_else(bad),
         }
     }
 

@@ -107,6 +107,15 @@ impl<'a> Message<'a> {
         Ok(Some((tag >> 3, value)))
     }
 
+    /// The next message of several that each stand behind their length; `None` at the end.
+    pub fn delimited(&mut self) -> Result<Option<Message<'a>>, DecodeError> {
+        if self.pos == self.end {
+            return Ok(None);
+        }
+        let n = self.varint()?;
+        self.take(usize::try_from(n).unwrap_or(usize::MAX)).map(Some)
+    }
+
     /// Numbers of a packed field.
     pub fn packed_varints(mut self) -> Result<Vec<u64>, DecodeError> {
         let mut out = Vec::new();

@@ -3,7 +3,7 @@
 //! Source: Prometheus `prompb/remote.proto`, `prompb/types.proto`, `prompb/io/prometheus/write/v2`.
 
 mod encode;
-mod histogram;
+pub(crate) mod histogram;
 mod v1;
 mod v2;
 pub(crate) mod walk;

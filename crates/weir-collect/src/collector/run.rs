@@ -71,10 +71,10 @@ impl Run {
         self.shared.metrics.scrapes.inc();
         let (batch, error) = match &answer {
             Ok(fetched) => {
-                let body = Answer::Body { text: &fetched.text, format: fetched.format };
+                let body = Answer::Body { bytes: &fetched.body, format: fetched.format };
                 // Parsing a megabyte takes some milliseconds: let other tasks move elsewhere.
                 let mut run = || scraped.scrape(&self.config, &self.target.labels, &body, at, took);
-                if fetched.text.len() < IN_PLACE_BYTES { run() } else { tokio::task::block_in_place(run) }
+                if fetched.body.len() < IN_PLACE_BYTES { run() } else { tokio::task::block_in_place(run) }
             }
             Err(error) => {
                 let (batch, _) = scraped.scrape(&self.config, &self.target.labels, &Answer::Failed, at, took);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, Visitor};
-use weir_ingest::exposition::Format;
+use weir_ingest::exposition::{Format, Histograms};
 use weir_model::Labels;
 
 use super::http::http_section;
@@ -356,7 +356,7 @@ fn check(mut scrape: Scrape, global: &Global, base: &Path, warnings: &mut Vec<St
     if scrape.job_name.is_empty() {
         return Err("job_name is empty".to_owned());
     }
-    refuse_histograms(&scrape, global)?;
+    let histograms = histograms(&scrape, global)?;
     if scrape.scrape_failure_log_file.is_some() {
         warnings.push(format!("scrape config `{}`: scrape_failure_log_file has no effect here", scrape.job_name));
     }
@@ -386,11 +386,12 @@ fn check(mut scrape: Scrape, global: &Global, base: &Path, warnings: &mut Vec<St
         scrape_timeout,
         scheme,
         enable_compression: scrape.enable_compression.unwrap_or(true),
-        protocols: protocols(&scrape, global, warnings)?,
+        protocols: protocols(&scrape, global, histograms)?,
+        histograms,
         allow_utf8: !legacy && escaping != Some(NameEscaping::Underscores),
         legacy_names: legacy,
         extra_metrics: scrape.extra_scrape_metrics.unwrap_or(global.extra_scrape_metrics),
-        fallback: scrape.fallback_scrape_protocol.map(fallback).transpose()?,
+        fallback: scrape.fallback_scrape_protocol.map(fallback),
         http,
         limits: limits(&scrape, global),
         sd: discovery(&mut scrape, base)?,
@@ -404,25 +405,16 @@ fn check(mut scrape: Scrape, global: &Global, base: &Path, warnings: &mut Vec<St
     })
 }
 
-/// Keys that ask for native histograms, which no scrape gives yet.
-fn refuse_histograms(scrape: &Scrape, global: &Global) -> Result<(), String> {
-    let asked = [
-        ("scrape_native_histograms", scrape.scrape_native_histograms.unwrap_or(global.scrape_native_histograms)),
-        (
-            "convert_classic_histograms_to_nhcb",
-            scrape.convert_classic_histograms_to_nhcb.unwrap_or(global.convert_classic_histograms_to_nhcb),
-        ),
-    ];
-    // Classic histograms are always kept, and no limit is ever reached without native ones.
-    let _ = (
-        scrape.always_scrape_classic_histograms.unwrap_or(global.always_scrape_classic_histograms),
-        scrape.native_histogram_bucket_limit,
-        scrape.native_histogram_min_bucket_factor,
-    );
-    match asked.iter().find(|(_, is_set)| *is_set) {
-        Some((key, _)) => Err(format!("{key}: native histograms are not scraped yet; remove the key")),
-        None => Ok(()),
+fn histograms(scrape: &Scrape, global: &Global) -> Result<Histograms, String> {
+    if scrape.convert_classic_histograms_to_nhcb.unwrap_or(global.convert_classic_histograms_to_nhcb) {
+        return Err(
+            "convert_classic_histograms_to_nhcb: classic histograms are stored as they come; remove the key".into()
+        );
     }
+    Ok(Histograms {
+        native: scrape.scrape_native_histograms.unwrap_or(global.scrape_native_histograms),
+        classic_beside: scrape.always_scrape_classic_histograms.unwrap_or(global.always_scrape_classic_histograms),
+    })
 }
 
 fn times(scrape: &Scrape, global: &Global) -> Result<(Duration, Duration), String> {
@@ -442,18 +434,16 @@ fn times(scrape: &Scrape, global: &Global) -> Result<(Duration, Duration), Strin
     Ok((interval, timeout))
 }
 
-fn protocols(scrape: &Scrape, global: &Global, warnings: &mut Vec<String>) -> Result<Vec<ScrapeProtocol>, String> {
+fn protocols(scrape: &Scrape, global: &Global, histograms: Histograms) -> Result<Vec<ScrapeProtocol>, String> {
     let Some(given) = scrape.scrape_protocols.as_ref().or(global.scrape_protocols.as_ref()) else {
-        return Ok(ScrapeProtocol::DEFAULT.to_vec());
+        // Only protobuf carries native histograms.
+        let first = histograms.native.then_some(ScrapeProtocol::Protobuf);
+        return Ok(first.into_iter().chain(ScrapeProtocol::DEFAULT).collect());
     };
     let mut out = Vec::new();
     for protocol in given {
         let protocol = match protocol {
-            // Targets offer text beside it; what only protobuf carries is refused elsewhere.
-            ScrapeProtocolFile::PrometheusProto => {
-                warnings.push(format!("scrape config `{}`: PrometheusProto is not asked for", scrape.job_name));
-                continue;
-            }
+            ScrapeProtocolFile::PrometheusProto => ScrapeProtocol::Protobuf,
             ScrapeProtocolFile::Text004 => ScrapeProtocol::Text004,
             ScrapeProtocolFile::Text100 => ScrapeProtocol::Text100,
             ScrapeProtocolFile::OpenMetrics001 => ScrapeProtocol::OpenMetrics001,
@@ -465,18 +455,16 @@ fn protocols(scrape: &Scrape, global: &Global, warnings: &mut Vec<String>) -> Re
         out.push(protocol);
     }
     if out.is_empty() {
-        return Err("scrape_protocols: name a text format such as PrometheusText0.0.4".to_owned());
+        return Err("scrape_protocols: name a format such as PrometheusText0.0.4".to_owned());
     }
     Ok(out)
 }
 
-fn fallback(protocol: ScrapeProtocolFile) -> Result<Format, String> {
+fn fallback(protocol: ScrapeProtocolFile) -> Format {
     match protocol {
-        ScrapeProtocolFile::Text004 | ScrapeProtocolFile::Text100 => Ok(Format::Text),
-        ScrapeProtocolFile::OpenMetrics001 | ScrapeProtocolFile::OpenMetrics100 => Ok(Format::OpenMetrics),
-        ScrapeProtocolFile::PrometheusProto => {
-            Err("fallback_scrape_protocol PrometheusProto is not supported; use PrometheusText0.0.4".to_owned())
-        }
+        ScrapeProtocolFile::Text004 | ScrapeProtocolFile::Text100 => Format::Text,
+        ScrapeProtocolFile::OpenMetrics001 | ScrapeProtocolFile::OpenMetrics100 => Format::OpenMetrics,
+        ScrapeProtocolFile::PrometheusProto => Format::Protobuf,
     }
 }
 
@@ -491,6 +479,8 @@ fn limits(scrape: &Scrape, global: &Global) -> ScrapeLimits {
         label_name_length_limit: scrape.label_name_length_limit.unwrap_or(global.label_name_length_limit),
         label_value_length_limit: scrape.label_value_length_limit.unwrap_or(global.label_value_length_limit),
         target_limit: scrape.target_limit.unwrap_or(global.target_limit),
+        histogram_buckets: scrape.native_histogram_bucket_limit.unwrap_or(0),
+        histogram_factor_min: scrape.native_histogram_min_bucket_factor.unwrap_or(0.0),
         keep_dropped_targets: scrape.keep_dropped_targets.unwrap_or(global.keep_dropped_targets),
     }
 }

@@ -28,28 +28,28 @@ pub(super) fn decode_all(
 
 /// The fields as they come, before they are put together.
 #[derive(Default)]
-struct Raw {
-    is_float: bool,
-    count_int: u64,
-    count_float: f64,
-    zero_int: u64,
-    zero_float: f64,
-    sum: f64,
-    schema: i32,
-    zero_threshold: f64,
-    positive: Side,
-    negative: Side,
-    hint: u64,
-    at: i64,
-    custom_bounds: Vec<f64>,
+pub(crate) struct Raw {
+    pub is_float: bool,
+    pub count_int: u64,
+    pub count_float: f64,
+    pub zero_int: u64,
+    pub zero_float: f64,
+    pub sum: f64,
+    pub schema: i32,
+    pub zero_threshold: f64,
+    pub positive: Side,
+    pub negative: Side,
+    pub hint: u64,
+    pub at: i64,
+    pub custom_bounds: Vec<f64>,
 }
 
 #[derive(Default)]
-struct Side {
-    spans: Vec<BucketSpan>,
+pub(crate) struct Side {
+    pub spans: Vec<BucketSpan>,
     /// For integer counts: difference to the bucket before.
-    deltas: Vec<i64>,
-    counts: Vec<f64>,
+    pub deltas: Vec<i64>,
+    pub counts: Vec<f64>,
 }
 
 fn decode(mut message: Message<'_>) -> Result<Result<HistogramSample, String>, DecodeError> {
@@ -63,12 +63,12 @@ fn decode(mut message: Message<'_>) -> Result<Result<HistogramSample, String>, D
             (5, Value::Fixed64(bits)) => raw.zero_threshold = f64::from_bits(bits),
             (6, Value::Varint(n)) => raw.zero_int = n,
             (7, Value::Fixed64(bits)) => raw.zero_float = f64::from_bits(bits),
-            (8, Value::Bytes(part)) => raw.negative.spans.push(span(part)?),
+            (8, Value::Bytes(part)) => raw.negative.spans.push(read_span(part)?),
             (9, Value::Bytes(part)) => raw.negative.deltas.extend(part.packed_varints()?.into_iter().map(zigzag)),
             (9, Value::Varint(n)) => raw.negative.deltas.push(zigzag(n)),
             (10, Value::Bytes(part)) => raw.negative.counts.extend(part.packed_doubles()?),
             (10, Value::Fixed64(bits)) => raw.negative.counts.push(f64::from_bits(bits)),
-            (11, Value::Bytes(part)) => raw.positive.spans.push(span(part)?),
+            (11, Value::Bytes(part)) => raw.positive.spans.push(read_span(part)?),
             (12, Value::Bytes(part)) => raw.positive.deltas.extend(part.packed_varints()?.into_iter().map(zigzag)),
             (12, Value::Varint(n)) => raw.positive.deltas.push(zigzag(n)),
             (13, Value::Bytes(part)) => raw.positive.counts.extend(part.packed_doubles()?),
@@ -84,7 +84,7 @@ fn decode(mut message: Message<'_>) -> Result<Result<HistogramSample, String>, D
     Ok(raw.checked())
 }
 
-fn span(mut message: Message<'_>) -> Result<BucketSpan, DecodeError> {
+pub(crate) fn read_span(mut message: Message<'_>) -> Result<BucketSpan, DecodeError> {
     let mut span = BucketSpan { offset: 0, length: 0 };
     while let Some((field, value)) = message.field()? {
         match (field, value) {
@@ -97,12 +97,13 @@ fn span(mut message: Message<'_>) -> Result<BucketSpan, DecodeError> {
     Ok(span)
 }
 
-fn zigzag(n: u64) -> i64 {
+pub(crate) fn zigzag(n: u64) -> i64 {
     (n >> 1) as i64 ^ -((n & 1) as i64)
 }
 
 impl Raw {
-    fn checked(self) -> Result<HistogramSample, String> {
+    /// Counts made absolute, and checked; else why not.
+    pub fn checked(self) -> Result<HistogramSample, String> {
         let hint = ResetHint::from_number(self.hint).unwrap_or_default();
         let counts = if self.is_float {
             if !self.positive.deltas.is_empty() || !self.negative.deltas.is_empty() {

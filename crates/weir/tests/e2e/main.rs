@@ -12,6 +12,7 @@ mod log_durability;
 mod logs_traces;
 mod metrics_blocks;
 mod metrics_restart;
+mod native_scrape;
 mod node_exporter;
 mod otel_python;
 mod pipeline;
