@@ -54,6 +54,16 @@ const PAGES: { name: string; path: string; see: (page: Page) => Promise<void> }[
     },
   },
   { name: "alerts", path: "/alerts", see: (page) => expect(page.locator(".rules > li")).toHaveCount(3) },
+  {
+    name: "slos",
+    path: "/slos",
+    see: async (page) => {
+      await expect(page.locator(".slos > li")).toHaveCount(2);
+      await expect(page.getByText("42 % left")).toBeVisible();
+      await expect(page.locator(".page-times").first()).toContainText("54 s");
+      await expect(page.locator(".query-chart canvas").first()).toBeVisible();
+    },
+  },
   { name: "data", path: "/data", see: (page) => expect(page.getByText("Memory by account")).toBeVisible() },
 ];
 

@@ -175,6 +175,13 @@ test("an alert fires, its incident opens, and both are read on a phone", async (
   await expect(page).toHaveURL(/\/incidents\//);
   await expect(page.getByRole("heading", { level: 1 })).toBeVisible();
   await expect(page.locator(".query-chart canvas").first()).toBeVisible();
+  await page.getByRole("button", { name: "Acknowledge" }).click();
+  await page.getByLabel("Your name").fill("Ada");
+  await page.getByLabel("What you are doing").fill("rolling back");
+  await shot(page, "real-incident-acknowledge");
+  await page.getByRole("button", { name: "I am on it" }).click();
+  await expect(page.locator(".answer-taken")).toContainText(/Ada is on it since .*: rolling back/);
+  await expect(page.locator(".timeline")).toContainText("Ada");
   await shot(page, "real-incident");
   await page.setViewportSize(PHONE);
   await expectNoOverflow(page);

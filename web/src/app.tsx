@@ -16,6 +16,7 @@ const Logs = lazy(() => import("./pages/explore/logs"));
 const Traces = lazy(() => import("./pages/explore/traces"));
 const TracePage = lazy(() => import("./pages/trace/trace"));
 const Alerts = lazy(() => import("./pages/alerts/alerts"));
+const Slos = lazy(() => import("./pages/slos/slos"));
 const DataIn = lazy(() => import("./pages/data/data"));
 
 function page(at: Route) {
@@ -38,6 +39,8 @@ function page(at: Route) {
       return <TracePage id={at.id} />;
     case "alerts":
       return <Alerts />;
+    case "slos":
+      return <Slos />;
     case "data":
       return <DataIn />;
     default:

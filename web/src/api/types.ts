@@ -137,6 +137,33 @@ export interface Incident {
   ruled_out: string[];
 }
 
+export interface Slo {
+  id: string;
+  name: string;
+  service: string;
+  description: string;
+  objective: number;
+  tier: string | null;
+  labels: Record<string, string>;
+  file: string;
+  period: { start: string; end: string };
+  state: "ok" | "burning" | "exhausted" | "unknown";
+  error_ratio?: number;
+  budget_left?: number;
+  burn_rate?: number;
+  exhausted_at?: string;
+  alerts: { name: string; severity: string; window: string; state: string; since: string }[];
+  windows: { severity: string; factor: number; long_seconds: number; short_seconds: number; threshold: number }[];
+  page_times: {
+    ratio: number;
+    window_seconds: number | null;
+    scrape_seconds: number;
+    evaluation_seconds: number;
+    group_wait_seconds: number;
+    total_seconds: number | null;
+  }[];
+}
+
 export interface Sender {
   id: string;
   protocol: string;

@@ -12,6 +12,7 @@ import type {
   Notification,
   PipelineMap,
   Sender,
+  Slo,
   Status,
   Transition,
   UsageRow,
@@ -41,6 +42,7 @@ export const useIncidents = (limit = 100, state?: string) =>
   useWeir<{ incidents: Incident[] }>("/incidents", { limit, state });
 export const useIncident = (id: string) => useWeir<Incident>(`/incidents/${encodeURIComponent(id)}`);
 export const useChanges = (range: Range) => useWeir<{ changes: Change[] }>("/changes", during(range), false);
+export const useSlos = () => useWeir<{ slos: Slo[] }>("/slos", {}, 15_000);
 export const useSenders = () => useWeir<{ senders: Sender[] }>("/senders");
 export const useUsage = () => useWeir<{ rows: UsageRow[] }>("/usage");
 export const useLag = () => useWeir<{ partitions: LagRow[] }>("/lag");
@@ -64,6 +66,8 @@ export function useDemo(enabled: boolean) {
     },
   });
 }
+
+export const acknowledgePath = (id: string) => `${BASE}/incidents/${encodeURIComponent(id)}/acknowledge`;
 
 export const demoFaultPath = (id: string, action: "break" | "heal") =>
   `${BASE}/demo/faults/${encodeURIComponent(id)}/${action}`;

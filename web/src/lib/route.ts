@@ -10,6 +10,7 @@ export type Route =
   | { page: "traces" }
   | { page: "trace"; id: string }
   | { page: "alerts" }
+  | { page: "slos" }
   | { page: "data" }
   | { page: "unknown" };
 
@@ -40,6 +41,8 @@ export function route(path: string): Route {
       return second ? { page: "trace", id: decode(second) } : { page: "unknown" };
     case "alerts":
       return { page: "alerts" };
+    case "slos":
+      return { page: "slos" };
     case "data":
       return { page: "data" };
     default:

@@ -9,6 +9,9 @@ export interface Objective {
   burn: { window: string; rate: number }[];
 }
 
+export const toneOfBudget = (left: number | undefined): "idle" | "bad" | "warn" | "ok" =>
+  left === undefined ? "idle" : left < 0.1 ? "bad" : left < 0.4 ? "warn" : "ok";
+
 export function objectives(samples: { labels: Record<string, string>; value: number }[]): Objective[] {
   const found = new Map<string, Objective>();
   for (const { labels, value } of samples) {

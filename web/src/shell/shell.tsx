@@ -15,6 +15,7 @@ const PAGES = [
   { path: "/", name: "Map", key: "m" },
   { path: "/incidents", name: "Incidents", key: "i" },
   { path: "/alerts", name: "Alerts", key: "a" },
+  { path: "/slos", name: "Objectives", key: "o" },
   { path: "/explore/metrics", name: "Metrics", key: "e" },
   { path: "/explore/logs", name: "Logs", key: "l" },
   { path: "/explore/traces", name: "Traces", key: "t" },

@@ -1,26 +1,39 @@
 import { usePromInstant } from "../../api/prom";
+import type { Slo } from "../../api/types";
+import { useSlos } from "../../api/weir";
 import { percent } from "../../lib/format";
-import { type Objective, objectives } from "../../lib/slo";
+import { type Objective, objectives, toneOfBudget } from "../../lib/slo";
 import { A } from "../../ui/link";
 import { Panel } from "../../ui/panel";
 import { Empty, Load } from "../../ui/state";
 
-/** How much of each objective's error budget is left, from recording rules named `slo:…`. */
+/** How much of each objective's error budget is left: weir's own, then those of recording rules named `slo:…`. */
 export function Budgets({ at }: { at: number }) {
-  const samples = usePromInstant('{__name__=~"slo:.*"}', at);
+  const slos = useSlos();
+  const samples = usePromInstant('{__name__=~"slo:(error_budget_remaining|burn_rate):.*"}', at);
+  const own = slos.data?.slos ?? [];
   return (
     <Panel title="Objectives">
       <Load of={samples} what="objectives">
         {(found) => {
-          const list = objectives(found);
-          if (list.length === 0) {
-            return <Empty title="No objectives yet">They come from recording rules named slo:error_budget_remaining:ratio.</Empty>;
+          const others = objectives(found);
+          if (own.length + others.length === 0) {
+            return (
+              <Empty title="No objectives yet">
+                They come from the files of <code>--slos</code>, or from recording rules named slo:error_budget_remaining:ratio.
+              </Empty>
+            );
           }
           return (
             <ul className="rows">
-              {list.map((one) => (
+              {own.map((one) => (
+                <li key={one.id}>
+                  <Budget of={ofSlo(one)} to="/slos" />
+                </li>
+              ))}
+              {others.map((one) => (
                 <li key={one.name}>
-                  <Budget of={one} />
+                  <Budget of={one} to="/explore/metrics" params={{ q: `{__name__=~"slo:.*", slo="${one.name}"}` }} />
                 </li>
               ))}
             </ul>
@@ -31,13 +44,19 @@ export function Budgets({ at }: { at: number }) {
   );
 }
 
-function Budget({ of }: { of: Objective }) {
+const ofSlo = (slo: Slo): Objective => ({
+  name: slo.name,
+  remaining: slo.budget_left,
+  burn: slo.burn_rate === undefined ? [] : [{ window: "1h", rate: slo.burn_rate }],
+});
+
+function Budget({ of, to, params }: { of: Objective; to: string; params?: Record<string, string> }) {
   const left = of.remaining;
-  const tone = left === undefined ? "idle" : left < 0.1 ? "bad" : left < 0.4 ? "warn" : "ok";
+  const tone = toneOfBudget(left);
   return (
     <div className="budget">
       <div className="budget-head">
-        <A to="/explore/metrics" params={{ q: `{__name__=~"slo:.*", slo="${of.name}"}` }}>
+        <A to={to} params={params}>
           {of.name}
         </A>
         <b className={`text-${tone}`}>{left === undefined ? "–" : `${percent(Math.max(left, -9.99))} left`}</b>

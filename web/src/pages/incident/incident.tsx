@@ -13,6 +13,7 @@ import { navigate, pageUrl } from "../../lib/url";
 import { EntityLink } from "../../ui/link";
 import { Panel, Tag, toneOfState } from "../../ui/panel";
 import { Load } from "../../ui/state";
+import { Acknowledge } from "./acknowledge";
 import { AlertsOf, ChangeList, RuledOut, Timeline } from "./details";
 import { Causes } from "./causes";
 import { EvidenceCharts } from "./evidence";
@@ -100,8 +101,15 @@ function Answer({ of, now, window }: { of: Incident; now: number; window: Range 
             paged <b>{clock(parseIso(of.fired_at) ?? now)}</b>
           </span>
         )}
+        {of.acknowledged && (
+          <span className="answer-taken">
+            <b>{of.acknowledged.by}</b> is on it since <b>{clock(parseIso(of.acknowledged.at) ?? now)}</b>
+            {of.acknowledged.comment && `: ${of.acknowledged.comment}`}
+          </span>
+        )}
       </div>
       <div className="answer-buttons">
+        <Acknowledge of={of} />
         <Button size="sm" onClick={() => go(paths.logs)}>
           Logs
         </Button>

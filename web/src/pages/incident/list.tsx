@@ -71,6 +71,7 @@ function Row({ of, now }: { of: Incident; now: number }) {
         <div className="quiet incident-meta">
           <span>{of.title}</span>
           {of.known && <span>{percent(of.confidence)} sure</span>}
+          {of.acknowledged && <span>{of.acknowledged.by} is on it</span>}
           {of.affected.slice(0, 4).map((id) => (
             <EntityLink key={id} of={id} />
           ))}
