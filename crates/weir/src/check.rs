@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use weir_collect::PrometheusConfig;
+use weir_collector::CollectorConfig;
 use weir_rules::read_rule_files;
 
 #[derive(Args)]
@@ -21,6 +22,8 @@ enum What {
     Config(Files),
     /// Configurations of Alertmanager.
     Alertmanager(Files),
+    /// Configurations of the OpenTelemetry Collector.
+    Collector(Files),
     /// Objectives: weir's short form, OpenSLO, Sloth.
     Slos {
         /// The alertmanager.yml whose routes their pages take; they must end at a receiver that pages.
@@ -51,6 +54,7 @@ pub fn main(args: CheckArgs) -> anyhow::Result<ExitCode> {
         What::Rules(Files { files }) => (files, Box::new(rules)),
         What::Config(Files { files }) => (files, Box::new(config)),
         What::Alertmanager(Files { files }) => (files, Box::new(alertmanager)),
+        What::Collector(Files { files }) => (files, Box::new(collector)),
         What::Slos { alertmanager_config, files } => {
             let routes = alertmanager_config.map(|path| weir_alert::read_config(&path)).transpose()?;
             (files, Box::new(move |file: &Path| slos(file, routes.as_ref())))
@@ -131,4 +135,16 @@ fn alertmanager(file: &Path) -> Result<Found, Vec<String>> {
         counted(config.time_intervals.len(), "time interval"),
     ];
     Ok(Found { summary: summary.join(", "), warnings: config.warnings })
+}
+
+fn collector(file: &Path) -> Result<Found, Vec<String>> {
+    let config = CollectorConfig::load(file, &|name| std::env::var(name).ok());
+    let config = config.map_err(|e| e.to_string().lines().map(str::to_owned).collect::<Vec<_>>())?;
+    let summary = [
+        counted(config.pipelines.len(), "pipeline"),
+        counted(config.processors.len(), "processor"),
+        counted(config.exporters.len(), "exporter"),
+    ];
+    let warnings = config.warnings.iter().map(|warning| format!("{}: {warning}", file.display())).collect();
+    Ok(Found { summary: summary.join(", "), warnings })
 }
