@@ -11,41 +11,53 @@ pub struct TraceId(pub [u8; 16]);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct SpanId(pub [u8; 8]);
 
-fn hex(f: &mut fmt::Formatter<'_>, bytes: &[u8]) -> fmt::Result {
-    bytes.iter().try_for_each(|b| write!(f, "{b:02x}"))
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
+
+/// Lower-case digits, two for each byte.
+fn hex<const N: usize>(bytes: &[u8], text: &mut [u8; N]) {
+    for (pair, byte) in text.chunks_exact_mut(2).zip(bytes) {
+        pair[0] = DIGITS[usize::from(byte >> 4)];
+        pair[1] = DIGITS[usize::from(byte & 15)];
+    }
 }
 
 macro_rules! id {
     ($name:ident, $len:expr) => {
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                hex(f, &self.0)
+                self.with_hex(|text| f.write_str(text))
             }
         }
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                hex(f, &self.0)
+                self.with_hex(|text| f.write_str(text))
             }
         }
         impl $name {
             pub fn is_zero(self) -> bool {
                 self.0 == [0; $len]
             }
+            /// Its digits, as [`fmt::Display`] writes them, without a buffer on the heap.
+            pub fn with_hex<T>(self, use_text: impl FnOnce(&str) -> T) -> T {
+                let mut text = [0u8; 2 * $len];
+                hex(&self.0, &mut text);
+                use_text(std::str::from_utf8(&text).expect("digits are ASCII"))
+            }
+            /// Its digits in an allocation of their own.
+            pub fn to_text(self) -> Arc<str> {
+                self.with_hex(|text| Arc::from(text))
+            }
             /// Hexadecimal digits of either case, dashes ignored, leading zeros optional.
             pub fn parse_hex(text: &str) -> Option<Self> {
                 let mut out = [0u8; $len];
-                let digits: Vec<u8> = text
-                    .chars()
-                    .filter(|c| *c != '-')
-                    .map(|c| c.to_digit(16).map(|d| d as u8))
-                    .collect::<Option<_>>()?;
-                if digits.is_empty() || digits.len() > 2 * $len {
-                    return None;
+                let mut n = 0;
+                for byte in text.bytes().rev().filter(|b| *b != b'-') {
+                    let digit = char::from(byte).to_digit(16)? as u8;
+                    let place = ($len - 1_usize).checked_sub(n / 2)?;
+                    out[place] |= digit << (4 * (n % 2));
+                    n += 1;
                 }
-                for (k, digit) in digits.iter().rev().enumerate() {
-                    out[$len - 1 - k / 2] |= digit << (4 * (k % 2));
-                }
-                Some(Self(out))
+                (n > 0).then_some(Self(out))
             }
         }
     };
