@@ -14,7 +14,7 @@ use weir_model::sink::{RefusedReason, StreamBatch};
 use weir_model::{Labels, LabelsBuilder, LogEntry, Nanos};
 
 use crate::cache::LabelCache;
-use crate::enrich::enrich;
+use crate::enrich::Enricher;
 use crate::limits::Limits;
 use crate::{DecodeError, Decoded};
 
@@ -165,9 +165,8 @@ fn entry(
         fields.into_iter().map(|(name, value)| (cache.text(&name), value.into())).collect();
     metadata.sort();
     metadata.dedup_by(|a, b| a.0 == b.0);
-    let mut entry = LogEntry { at, line: line.into(), metadata };
-    enrich(&labels, None, &mut entry);
-    Ok((labels, entry))
+    Enricher::new(&labels).add(None, &line, &mut metadata);
+    Ok((labels, LogEntry { at, line: line.into(), metadata }))
 }
 
 /// RFC 3339, or a number of milliseconds since 1970.

@@ -13,8 +13,8 @@ pub(crate) fn is_span_key(name: &str) -> bool {
 }
 
 fn is_key(name: &str, keys: &[&str]) -> bool {
-    // The longest key has 11 letters; names with separators some more.
-    if name.len() > 16 || name.len() < 6 {
+    // The longest key has 11 letters; names with separators some more. All end with one letter.
+    if name.len() > 16 || name.len() < 6 || !matches!(name.as_bytes().last(), Some(b'd' | b'D' | b'_' | b'.' | b'-')) {
         return false;
     }
     let letters = || name.bytes().filter(|b| !matches!(b, b'_' | b'.' | b'-')).map(|b| b.to_ascii_lowercase());

@@ -9,12 +9,13 @@ mod proto;
 pub use json::decode as decode_json;
 pub use proto::decode as decode_proto;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use weir_model::sink::{RefusedReason, StreamBatch};
-use weir_model::{Labels, LogEntry};
+use weir_model::{Labels, LogEntry, Nanos};
 
-use crate::enrich::enrich;
+use crate::enrich::Enricher;
 use crate::limits::Limits;
 use crate::{DecodeError, Decoded};
 
@@ -43,25 +44,54 @@ fn with_service_name(labels: Labels) -> Labels {
     labels.with("service_name", &name)
 }
 
-/// Checks the entry's sizes, adds level and ids, and keeps it, or counts why not.
-fn push_entry(out: &mut Decoded<Vec<StreamBatch>>, stream: &mut StreamBatch, mut entry: LogEntry, limits: &Limits) {
-    let metadata_bytes: usize = entry.metadata.iter().map(|(n, v)| n.len() + v.len()).sum();
-    let complaint = if entry.line.len() > limits.line_bytes_max {
-        Some(format!("line of {} bytes; the limit is {}", entry.line.len(), limits.line_bytes_max))
+/// An entry as it was sent.
+struct Sent<'a> {
+    at: Nanos,
+    line: Cow<'a, str>,
+    metadata: Metadata,
+}
+
+/// A stream while its entries come.
+struct Receiving {
+    batch: StreamBatch,
+    enricher: Enricher,
+}
+
+impl Receiving {
+    fn new(labels: Labels, n_entries: usize) -> Self {
+        let enricher = Enricher::new(&labels);
+        Self { batch: StreamBatch { labels, entries: Vec::with_capacity(n_entries) }, enricher }
+    }
+
+    /// Checks the entry's sizes, adds level and ids, and keeps it, or counts why not.
+    fn push(&mut self, sent: Sent<'_>, limits: &Limits, out: &mut Decoded<Vec<StreamBatch>>) {
+        let Sent { at, line, mut metadata } = sent;
+        if let Some(text) = complaint(&line, &metadata, limits) {
+            out.refuse(RefusedReason::TooLarge, 1, || format!("{}: {text}", self.batch.labels));
+            return;
+        }
+        self.enricher.add(None, &line, &mut metadata);
+        self.batch.entries.push(LogEntry { at, line: line.into(), metadata });
+    }
+
+    fn finish(self, out: &mut Decoded<Vec<StreamBatch>>) {
+        if !self.batch.entries.is_empty() {
+            out.batch.push(self.batch);
+        }
+    }
+}
+
+fn complaint(line: &str, metadata: &Metadata, limits: &Limits) -> Option<String> {
+    let metadata_bytes: usize = metadata.iter().map(|(n, v)| n.len() + v.len()).sum();
+    if line.len() > limits.line_bytes_max {
+        Some(format!("line of {} bytes; the limit is {}", line.len(), limits.line_bytes_max))
     } else if metadata_bytes > limits.metadata_bytes_max {
         Some(format!("structured metadata of {metadata_bytes} bytes; the limit is {}", limits.metadata_bytes_max))
-    } else if entry.metadata.len() > limits.metadata_entries_max {
-        let n = entry.metadata.len();
+    } else if metadata.len() > limits.metadata_entries_max {
+        let n = metadata.len();
         Some(format!("{n} entries of structured metadata; the limit is {}", limits.metadata_entries_max))
     } else {
         None
-    };
-    match complaint {
-        Some(text) => out.refuse(RefusedReason::TooLarge, 1, || format!("{}: {text}", stream.labels)),
-        None => {
-            enrich(&stream.labels, None, &mut entry);
-            stream.entries.push(entry);
-        }
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use weir_model::Nanos;
 use weir_model::sink::StreamBatch;
-use weir_model::{LogEntry, Nanos};
 
-use super::Metadata;
+use super::{Metadata, Receiving, Sent};
 use crate::cache::LabelCache;
 use crate::limits::Limits;
 use crate::{DecodeError, Decoded};
@@ -106,15 +106,12 @@ pub fn decode(body: &[u8], limits: &Limits, cache: &LabelCache) -> Result<Decode
                 continue;
             }
         };
-        let mut batch = StreamBatch { labels, entries: Vec::with_capacity(stream.values.len()) };
-        for value in stream.values {
-            let metadata: Metadata = value.metadata.0.iter().map(|(n, v)| (cache.text(n), Arc::from(&**v))).collect();
-            let entry = LogEntry { at: value.at, line: Arc::from(&*value.line), metadata };
-            super::push_entry(&mut out, &mut batch, entry, limits);
+        let mut receiving = Receiving::new(labels, stream.values.len());
+        for Entry { at, line, metadata } in stream.values {
+            let metadata: Metadata = metadata.0.iter().map(|(n, v)| (cache.text(n), Arc::from(&**v))).collect();
+            receiving.push(Sent { at, line, metadata }, limits, &mut out);
         }
-        if !batch.entries.is_empty() {
-            out.batch.push(batch);
-        }
+        receiving.finish(&mut out);
     }
     Ok(out)
 }

@@ -12,7 +12,7 @@ use weir_model::{AttrValue, Labels, LabelsBuilder, LogEntry, Nanos, Resource, Sc
 use super::common;
 use crate::Decoded;
 use crate::cache::LabelCache;
-use crate::enrich::enrich;
+use crate::enrich::Enricher;
 
 /// Resource attributes that become labels of the stream; all others are structured metadata.
 const INDEXED: [&str; 18] = [
@@ -44,11 +44,12 @@ pub fn convert(request: ExportLogsServiceRequest, now: Nanos, cache: &LabelCache
     for group in request.resource_logs {
         let resource = common::resource(group.resource);
         let (labels, shared) = split_resource(&resource, cache);
-        let entries = streams.entry(labels.clone()).or_default();
+        let enricher = Enricher::new(&labels);
+        let entries = streams.entry(labels).or_default();
         for group in group.scope_logs {
             let mut shared = shared.clone();
             scope_metadata(&common::scope(group.scope), cache, &mut shared);
-            entries.extend(group.log_records.into_iter().map(|record| entry(record, &labels, &shared, now, cache)));
+            entries.extend(group.log_records.into_iter().map(|record| entry(record, &enricher, &shared, now, cache)));
         }
     }
     let streams = streams.into_iter().filter(|(_, entries)| !entries.is_empty());
@@ -96,7 +97,7 @@ fn flatten(name: &str, value: &AttrValue, cache: &LabelCache, out: &mut Metadata
     }
 }
 
-fn entry(record: LogRecord, labels: &Labels, shared: &Metadata, now: Nanos, cache: &LabelCache) -> LogEntry {
+fn entry(record: LogRecord, enricher: &Enricher, shared: &Metadata, now: Nanos, cache: &LabelCache) -> LogEntry {
     let at = match (record.time_unix_nano, record.observed_time_unix_nano) {
         (0, 0) => now,
         (0, observed) => common::nanos(observed),
@@ -131,9 +132,8 @@ fn entry(record: LogRecord, labels: &Labels, shared: &Metadata, now: Nanos, cach
     metadata.reverse();
     metadata.sort_by(|a, b| a.0.cmp(&b.0));
     metadata.dedup_by(|a, b| a.0 == b.0);
-    let mut entry = LogEntry { at, line: line.into(), metadata };
-    enrich(labels, Some(record.severity_number), &mut entry);
-    entry
+    enricher.add(Some(record.severity_number), &line, &mut metadata);
+    LogEntry { at, line: line.into(), metadata }
 }
 
 #[cfg(test)]
