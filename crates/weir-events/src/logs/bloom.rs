@@ -80,15 +80,12 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    pub(crate) fn column(&mut self, column: &ColumnMeta, values: &[&[u8]]) {
+    /// `data`: where the column is encoded.
+    pub(crate) fn column(&mut self, column: &ColumnMeta, values: &[&[u8]], data: &[u8]) {
         match column.kind {
             Kind::Hex { digits, .. } if usize::from(digits) >= 2 * ID_BYTES_MIN => {
-                let mut id = Vec::new();
-                for value in values {
-                    id.clear();
-                    push_unhex(&mut id, value);
-                    self.ids.push(hash(&id));
-                }
+                let ids = data[column.at..column.at + column.len].chunks_exact(usize::from(digits) / 2);
+                self.ids.extend(ids.map(hash));
             }
             Kind::Text => {
                 for value in values {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use weir_model::{Labels, Nanos};
 
 use super::bloom;
-use super::column::{self, ColumnMeta, Kind, Values};
+use super::column::{self, ColumnMeta, Ids, Kind};
 use super::ints::{self, Place, Predict};
 use super::segment::{Head, Run, Segment, Template};
 use super::split::{Split, VAR};
@@ -16,10 +16,9 @@ use super::split::{Split, VAR};
 const TEMPLATE_ROWS_MIN: usize = 8;
 /// Past so many templates a segment holds the lines of the rarest as text.
 const TEMPLATES_MAX: usize = 2_000;
-/// Neighbouring rows whose text is compressed to see whether all rows had better be text.
-const TRIAL_ROWS: usize = 2_048;
-/// A short trial compresses worse than the whole would.
-const TRIAL_SLACK: f64 = 1.5;
+/// Neighbouring rows whose text is compressed to see whether all rows had better be text, and how much worse than
+/// the whole so few compress. The short trial spares most segments the longer one.
+const TRIALS: [(usize, f64); 2] = [(512, 2.0), (2_048, 1.5)];
 /// Most entries of a dictionary from which another column is mapped.
 const MAPPED_MAX: usize = 256;
 
@@ -48,78 +47,106 @@ impl<'a> RowIn<'a> {
 
 pub(crate) struct RunIn<'a> {
     pub labels: &'a Labels,
-    /// Ascending by time, equal times as they came.
-    pub rows: Vec<RowIn<'a>>,
+    /// So many rows follow those of the runs before: ascending by time, equal times as they came.
+    pub n: usize,
 }
 
-/// `runs` in the order of their labels, none empty, repeated rows dropped.
-pub(crate) fn build(shapes: &[Vec<Arc<str>>], runs: &[RunIn<'_>]) -> Bytes {
-    let rows: Vec<RowIn<'_>> = runs.iter().flat_map(|r| r.rows.iter().copied()).collect();
-    let columns = assemble(shapes, runs, &rows, drafts(&rows, false));
-    if !text_may_be_smaller(&rows, columns.len()) {
+/// `runs` in the order of their labels, none empty; `rows` one run after the other, repeated ones dropped.
+pub(crate) fn build(shapes: &[Vec<Arc<str>>], runs: &[RunIn<'_>], rows: &[RowIn<'_>]) -> Bytes {
+    let columns = Assembly::new(shapes, rows, &split_all(rows)).finish(runs);
+    if !text_may_be_smaller(rows, columns.len()) {
         return columns;
     }
-    let text = assemble(shapes, runs, &rows, drafts(&rows, true));
+    let text = Assembly::new(shapes, rows, &Drafts::of_whole_lines(rows)).finish(runs);
     if text.len() < columns.len() { text } else { columns }
 }
 
 fn text_may_be_smaller(rows: &[RowIn<'_>], columns_bytes: usize) -> bool {
-    let from = (rows.len() / 2).saturating_sub(TRIAL_ROWS / 2);
-    let trial = &rows[from..(from + TRIAL_ROWS).min(rows.len())];
-    let text = trial.iter().map(|r| r.line).collect::<Vec<_>>().join("\n");
-    let a_row = super::text::compress(text.as_bytes()).len() as f64 / trial.len() as f64;
-    a_row < TRIAL_SLACK * columns_bytes as f64 / rows.len() as f64
+    let a_row = columns_bytes as f64 / rows.len() as f64;
+    let is_near = |(n, slack): (usize, f64)| {
+        let from = (rows.len() / 2).saturating_sub(n / 2);
+        let trial = &rows[from..(from + n).min(rows.len())];
+        let text = trial.iter().map(|r| r.line).collect::<Vec<_>>().join("\n");
+        (super::text::compress(text.as_bytes()).len() as f64 / trial.len() as f64) < slack * a_row
+    };
+    TRIALS.into_iter().all(is_near)
 }
 
-/// A template and its rows while they are gathered.
-struct Draft<'a> {
+/// A template and its rows.
+struct Draft {
     /// Of the line alone.
     text: Box<[u8]>,
     is_json: bool,
     shape: u32,
     rows: Vec<u32>,
-    /// Row by row, the variables of the line, then the metadata.
-    cells: Vec<&'a [u8]>,
+    /// The template is one variable, whatever the line was split into.
+    is_whole: bool,
 }
 
-impl<'a> Draft<'a> {
-    fn whole_lines(shape: u32) -> Self {
-        Self { text: [VAR].into(), is_json: false, shape, rows: Vec::new(), cells: Vec::new() }
+#[derive(Default)]
+struct Drafts {
+    /// The commonest first, whole lines last.
+    drafts: Vec<Draft>,
+    /// Variables of all rows, one row after the other, and where those of each row begin.
+    vars: Vec<(u32, u32)>,
+    vars_at: Vec<u32>,
+}
+
+impl Drafts {
+    fn of_whole_lines(rows: &[RowIn<'_>]) -> Self {
+        let mut all = Self::default();
+        all.add_whole(rows, 0..rows.len() as u32);
+        all
     }
-    fn add_whole(&mut self, idx: u32, row: &RowIn<'a>) {
-        self.rows.push(idx);
-        self.cells.push(row.line.as_bytes());
-        self.cells.extend(row.metadata().map(str::as_bytes));
+
+    fn add_whole(&mut self, rows: &[RowIn<'_>], wanted: impl Iterator<Item = u32>) {
+        let first = self.drafts.len();
+        for idx in wanted {
+            let shape = rows[idx as usize].shape;
+            let known = self.drafts[first..].iter().position(|d| d.shape == shape).unwrap_or_else(|| {
+                let text = [VAR].into();
+                self.drafts.push(Draft { text, is_json: false, shape, rows: Vec::new(), is_whole: true });
+                self.drafts.len() - 1 - first
+            });
+            self.drafts[first + known].rows.push(idx);
+        }
+    }
+
+    /// Lines of rare templates become whole ones.
+    fn settle(&mut self, rows: &[RowIn<'_>]) {
+        self.drafts.sort_by_key(|d| std::cmp::Reverse(d.rows.len()));
+        let is_common = |d: &&Draft| d.rows.len() >= TEMPLATE_ROWS_MIN;
+        let kept = self.drafts.iter().take(TEMPLATES_MAX).take_while(is_common).count();
+        let mut rest: Vec<u32> = self.drafts.drain(kept..).flat_map(|d| d.rows).collect();
+        rest.sort_unstable();
+        self.add_whole(rows, rest.into_iter());
+    }
+
+    /// The values of a draft's rows, column by column: the variables of the line, then the metadata.
+    fn gather<'a>(&self, draft: &Draft, rows: &[RowIn<'a>], n_line: usize, columns: &mut Vec<Vec<&'a [u8]>>, n: usize) {
+        columns.resize_with(n.max(columns.len()), Vec::new);
+        columns.iter_mut().for_each(Vec::clear);
+        let (of_line, of_metadata) = columns.split_at_mut(n_line);
+        for idx in &draft.rows {
+            let row = &rows[*idx as usize];
+            let line = row.line.as_bytes();
+            if draft.is_whole {
+                of_line[0].push(line);
+            } else {
+                let vars = &self.vars[self.vars_at[*idx as usize] as usize..];
+                for (column, (from, to)) in of_line.iter_mut().zip(vars) {
+                    column.push(&line[*from as usize..*to as usize]);
+                }
+            }
+            for (column, value) in of_metadata.iter_mut().zip(row.metadata()) {
+                column.push(value.as_bytes());
+            }
+        }
     }
 }
 
-/// Templates, the commonest first, then whole lines.
-fn drafts<'a>(rows: &[RowIn<'a>], all_text: bool) -> Vec<Draft<'a>> {
-    let mut drafts: Vec<Draft<'a>> = Vec::new();
-    if !all_text {
-        split_all(rows, &mut drafts);
-    }
-    drafts.sort_by_key(|d| std::cmp::Reverse(d.rows.len()));
-    let kept = drafts.iter().take(TEMPLATES_MAX).take_while(|d| d.rows.len() >= TEMPLATE_ROWS_MIN).count();
-    let mut rest: Vec<u32> = drafts.drain(kept..).flat_map(|d| d.rows).collect();
-    rest.sort_unstable();
-    if all_text {
-        rest = (0..rows.len() as u32).collect();
-    }
-    let mut texts: Vec<Draft<'a>> = Vec::new();
-    for idx in &rest {
-        let row = &rows[*idx as usize];
-        let known = texts.iter().position(|d| d.shape == row.shape).unwrap_or_else(|| {
-            texts.push(Draft::whole_lines(row.shape));
-            texts.len() - 1
-        });
-        texts[known].add_whole(*idx, row);
-    }
-    drafts.extend(texts);
-    drafts
-}
-
-fn split_all<'a>(rows: &[RowIn<'a>], drafts: &mut Vec<Draft<'a>>) {
+fn split_all(rows: &[RowIn<'_>]) -> Drafts {
+    let mut all = Drafts { vars_at: Vec::with_capacity(rows.len()), ..Drafts::default() };
     let mut known: AHashMap<Box<[u8]>, usize> = AHashMap::new();
     let mut split = Split::default();
     for (idx, row) in rows.iter().enumerate() {
@@ -131,125 +158,134 @@ fn split_all<'a>(rows: &[RowIn<'a>], drafts: &mut Vec<Draft<'a>>) {
             Some(draft) => *draft,
             None => {
                 let text = split.template[..text_len].into();
-                let draft = Draft { text, is_json: split.is_json, shape: row.shape, rows: vec![], cells: vec![] };
-                drafts.push(draft);
-                known.insert(split.template.as_slice().into(), drafts.len() - 1);
-                drafts.len() - 1
+                let (is_json, shape) = (split.is_json, row.shape);
+                all.drafts.push(Draft { text, is_json, shape, rows: Vec::new(), is_whole: false });
+                known.insert(split.template.as_slice().into(), all.drafts.len() - 1);
+                all.drafts.len() - 1
             }
         };
-        let draft = &mut drafts[draft];
-        let line = row.line.as_bytes();
-        draft.rows.push(idx as u32);
-        draft.cells.extend(split.vars.iter().map(|(from, to)| &line[*from as usize..*to as usize]));
-        draft.cells.extend(row.metadata().map(str::as_bytes));
+        all.drafts[draft].rows.push(idx as u32);
+        all.vars_at.push(all.vars.len() as u32);
+        all.vars.extend_from_slice(&split.vars);
+    }
+    all.settle(rows);
+    all
+}
+
+/// A segment in the making.
+struct Assembly<'a> {
+    rows: &'a [RowIn<'a>],
+    times: Vec<i64>,
+    template_ids: Vec<i64>,
+    templates: Vec<Template>,
+    data: Vec<u8>,
+    filter: bloom::Builder,
+    scratch: column::Scratch,
+}
+
+impl<'a> Assembly<'a> {
+    fn new(shapes: &[Vec<Arc<str>>], rows: &'a [RowIn<'a>], drafts: &Drafts) -> Self {
+        let mut assembly = Self {
+            rows,
+            times: rows.iter().map(|r| r.at).collect(),
+            template_ids: vec![0; rows.len()],
+            templates: Vec::with_capacity(drafts.drafts.len()),
+            data: Vec::new(),
+            filter: bloom::Builder::default(),
+            scratch: column::Scratch::default(),
+        };
+        let mut columns = Vec::new();
+        let mut row_times = Vec::new();
+        for (t, draft) in drafts.drafts.iter().enumerate() {
+            draft.rows.iter().for_each(|row| assembly.template_ids[*row as usize] = t as i64);
+            row_times.clear();
+            row_times.extend(draft.rows.iter().map(|row| assembly.times[*row as usize]));
+            let names = shapes.get(draft.shape as usize).cloned().unwrap_or_default();
+            let literals: Vec<Box<[u8]>> = draft.text.split(|b| *b == VAR).map(Into::into).collect();
+            let (n_line, n) = (literals.len() - 1, literals.len() - 1 + names.len());
+            drafts.gather(draft, rows, n_line, &mut columns, n);
+            let columns = assembly.columns(&columns[..n], n_line, Place { rows: &draft.rows, times: &row_times });
+            let n_rows = draft.rows.len() as u32;
+            assembly.templates.push(Template { literals, is_json: draft.is_json, names, n_rows, columns });
+        }
+        assembly
+    }
+
+    fn columns(&mut self, values: &[Vec<&[u8]>], n_line: usize, place: Place<'_>) -> Vec<ColumnMeta> {
+        let mut columns: Vec<ColumnMeta> = Vec::with_capacity(values.len());
+        let mut ids: Vec<Option<Ids>> = Vec::with_capacity(n_line);
+        for (c, column) in values.iter().enumerate() {
+            if c >= n_line
+                && let Some(derived) = derived(column, &values[..n_line], &columns, &ids)
+            {
+                columns.push(derived);
+                continue;
+            }
+            let (meta, column_ids) = column::encode(&mut self.data, column, place, &mut self.scratch);
+            self.filter.column(&meta, column, &self.data);
+            columns.push(meta);
+            if c < n_line {
+                ids.push(column_ids);
+            }
+        }
+        columns
+    }
+
+    fn section(&mut self, values: &[i64], predict: Predict) -> (usize, usize) {
+        let at = self.data.len();
+        ints::encode_as(&mut self.data, values, Place::default(), predict, &mut self.scratch.ints);
+        (at, self.data.len() - at)
+    }
+
+    fn finish(mut self, runs: &[RunIn<'_>]) -> Bytes {
+        let (times, template_ids) = (std::mem::take(&mut self.times), std::mem::take(&mut self.template_ids));
+        let template_ids = self.section(&template_ids, Predict::Nothing);
+        let times_at = self.section(&times, Predict::Previous);
+        let head = Head {
+            n_rows: self.rows.len() as u32,
+            min: Nanos(times.iter().copied().min().unwrap_or(0)),
+            max: Nanos(times.iter().copied().max().unwrap_or(0)),
+            runs: run_table(runs, self.rows),
+            templates: self.templates,
+            template_ids,
+            times: times_at,
+        };
+        Segment::assemble(&head, &self.data, &self.filter.finish())
     }
 }
 
-fn assemble(shapes: &[Vec<Arc<str>>], runs: &[RunIn<'_>], rows: &[RowIn<'_>], drafts: Vec<Draft<'_>>) -> Bytes {
-    let mut data = Vec::new();
-    let mut filter = bloom::Builder::default();
-    let times: Vec<i64> = rows.iter().map(|r| r.at).collect();
-    let mut template_ids = vec![0_i64; rows.len()];
-    let mut templates = Vec::with_capacity(drafts.len());
-    for (t, draft) in drafts.into_iter().enumerate() {
-        draft.rows.iter().for_each(|row| template_ids[*row as usize] = t as i64);
-        let row_times: Vec<i64> = draft.rows.iter().map(|row| times[*row as usize]).collect();
-        let names = shapes.get(draft.shape as usize).cloned().unwrap_or_default();
-        let literals: Vec<Box<[u8]>> = draft.text.split(|b| *b == VAR).map(Into::into).collect();
-        let place = Place { rows: &draft.rows, times: &row_times };
-        let columns =
-            columns(&mut data, &mut filter, &draft, literals.len() - 1, literals.len() - 1 + names.len(), place);
-        templates.push(Template { literals, is_json: draft.is_json, names, n_rows: draft.rows.len() as u32, columns });
-    }
-    let section = |data: &mut Vec<u8>, values: &[i64], predict| {
-        let at = data.len();
-        ints::encode_as(data, values, Place::default(), predict);
-        (at, data.len() - at)
-    };
-    let template_ids = section(&mut data, &template_ids, Predict::Nothing);
-    let times_at = section(&mut data, &times, Predict::Previous);
-    let head = Head {
-        n_rows: rows.len() as u32,
-        min: Nanos(times.iter().copied().min().unwrap_or(0)),
-        max: Nanos(times.iter().copied().max().unwrap_or(0)),
-        runs: run_table(runs),
-        templates,
-        template_ids,
-        times: times_at,
-    };
-    Segment::assemble(&head, &data, &filter.finish())
-}
-
-fn run_table(runs: &[RunIn<'_>]) -> Vec<Run> {
+fn run_table(runs: &[RunIn<'_>], rows: &[RowIn<'_>]) -> Vec<Run> {
     let mut first = 0;
     let run = |run: &RunIn<'_>| {
-        let n = run.rows.len() as u32;
-        first += n;
+        let of_run = &rows[first..first + run.n];
+        first += run.n;
         Run {
             labels: run.labels.clone(),
-            first: first - n,
-            n,
-            min: Nanos(run.rows.first().map_or(0, |r| r.at)),
-            max: Nanos(run.rows.last().map_or(0, |r| r.at)),
-            line_bytes: run.rows.iter().map(|r| r.line.len() as u64).sum(),
+            first: (first - run.n) as u32,
+            n: run.n as u32,
+            min: Nanos(of_run.first().map_or(0, |r| r.at)),
+            max: Nanos(of_run.last().map_or(0, |r| r.at)),
+            line_bytes: of_run.iter().map(|r| r.line.len() as u64).sum(),
         }
     };
     runs.iter().map(run).collect()
 }
 
-fn columns(
-    data: &mut Vec<u8>,
-    filter: &mut bloom::Builder,
-    draft: &Draft<'_>,
-    n_line: usize,
-    n: usize,
-    place: Place<'_>,
-) -> Vec<ColumnMeta> {
-    let mut columns: Vec<ColumnMeta> = Vec::with_capacity(n);
-    let mut values: Vec<&[u8]> = Vec::with_capacity(draft.rows.len());
-    for c in 0..n {
-        values.clear();
-        values.extend(draft.cells.iter().skip(c).step_by(n));
-        if c >= n_line
-            && let Some(column) = derived(draft, n_line, n, &values, &columns, data, place)
-        {
-            columns.push(column);
-            continue;
-        }
-        let column = column::encode(data, &values, place);
-        filter.column(&column, &values);
-        columns.push(column);
-    }
-    columns
-}
-
-/// Metadata that repeats a variable of the line, or follows from one.
-fn derived(
-    draft: &Draft<'_>,
-    n_line: usize,
-    n: usize,
-    values: &[&[u8]],
-    columns: &[ColumnMeta],
-    data: &[u8],
-    place: Place<'_>,
-) -> Option<ColumnMeta> {
+/// Metadata that repeats a variable of the line, or follows from one. `lines`: the values of the line's variables,
+/// `columns` and `ids` what became of them.
+fn derived(values: &[&[u8]], lines: &[Vec<&[u8]>], columns: &[ColumnMeta], ids: &[Option<Ids>]) -> Option<ColumnMeta> {
     let first = values.first()?;
     if values.iter().all(|v| v == first) {
         return None;
     }
-    for (c, column) in columns.iter().enumerate().take(n_line) {
-        let line_values = draft.cells.iter().skip(c).step_by(n);
-        if draft.cells[c] == *first && line_values.eq(values.iter()) {
-            return Some(ColumnMeta { kind: Kind::Same { column: c }, ..column.clone() });
+    for (c, line_values) in lines.iter().enumerate() {
+        if line_values.first() == Some(first) && line_values == values {
+            return Some(ColumnMeta { kind: Kind::Same { column: c }, ..columns[c].clone() });
         }
     }
-    let dictionaries = columns.iter().enumerate().take(n_line).filter(|(_, column)| column.kind == Kind::Dict);
-    for (c, column) in dictionaries {
-        let Ok(Values::Dict { entries, ids }) = Values::decode(column, data, values.len(), place) else { continue };
-        if entries.len() > MAPPED_MAX {
-            continue;
-        }
-        let mut texts: Vec<Option<&[u8]>> = vec![None; entries.len()];
+    for (c, ids) in ids.iter().enumerate() {
+        let Some(Ids { ids, n_entries }) = ids.as_ref().filter(|ids| ids.n_entries <= MAPPED_MAX) else { continue };
+        let mut texts: Vec<Option<&[u8]>> = vec![None; *n_entries];
         let follows = ids.iter().zip(values).all(|(id, value)| *texts[*id as usize].get_or_insert(value) == *value);
         if follows {
             let texts: Vec<Box<str>> =

@@ -67,6 +67,19 @@ impl Shape {
         self.chars(text);
         self.len(text.len());
     }
+    /// Of many texts.
+    fn of(texts: &[&[u8]]) -> Self {
+        let mut shape = Self::default();
+        // To note a byte is to write one, whichever were noted before.
+        let mut seen = [false; 256];
+        for text in texts {
+            shape.len(text.len());
+            text.iter().for_each(|byte| seen[usize::from(*byte)] = true);
+        }
+        shape.ascii = (0..128).filter(|byte| seen[*byte]).fold(0, |bits, byte| bits | 1 << byte);
+        shape.beyond_ascii = seen[128..].contains(&true);
+        shape
+    }
     /// Whether all of `text` could stand in a value.
     pub(crate) fn allows(&self, text: &[u8]) -> bool {
         text.iter().all(|byte| match 1_u128.checked_shl(u32::from(*byte)) {
@@ -91,24 +104,36 @@ pub(crate) struct ColumnMeta {
 
 pub(crate) const NUMBER_DIGITS_MAX: usize = 18;
 const HEX_DIGITS_MIN: usize = 8;
+const HEX_DIGITS_MAX: usize = 512;
 /// Larger dictionaries are text.
 const DICT_MAX: usize = 1 << 16;
 
-/// What a column might still be while its values go by.
-struct Guess {
-    len: Option<usize>,
-    /// Scale and whole digits while all values agree on them.
-    number: Option<(u8, NumberForm)>,
-    lower_hex: bool,
-    upper_hex: bool,
-}
-
+/// How the numbers of a column are written, while all values agree on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum NumberForm {
     /// No leading zeros so far; the number of whole digits while it is one.
     Plain { digits: Option<u8> },
     /// Always so many whole digits, with leading zeros.
     Padded(u8),
+}
+
+impl NumberForm {
+    fn of(first: &Number) -> Self {
+        if first.leading_zero {
+            Self::Padded(first.whole_digits)
+        } else {
+            Self::Plain { digits: Some(first.whole_digits) }
+        }
+    }
+    /// With one more number; `None` when no form writes all.
+    fn and(self, n: &Number) -> Option<Self> {
+        match (self, n.leading_zero) {
+            (Self::Plain { digits: Some(d) }, true) if d == n.whole_digits => Some(Self::Padded(d)),
+            (Self::Plain { .. }, true) => None,
+            (Self::Plain { digits }, false) => Some(Self::Plain { digits: digits.filter(|d| *d == n.whole_digits) }),
+            (Self::Padded(d), _) => (d == n.whole_digits).then_some(self),
+        }
+    }
 }
 
 /// The parts of a number as it is written.
@@ -168,118 +193,128 @@ pub(crate) fn push_number(out: &mut Vec<u8>, value: i64, scale: u8, pad: u8) {
     }
 }
 
-impl Guess {
-    fn new(first: &[u8]) -> Self {
-        let form = |n: &Number| {
-            if n.leading_zero {
-                NumberForm::Padded(n.whole_digits)
-            } else {
-                NumberForm::Plain { digits: Some(n.whole_digits) }
-            }
-        };
-        let hex = |ok: fn(&u8) -> bool| {
-            first.len() >= HEX_DIGITS_MIN && first.len().is_multiple_of(2) && first.len() <= 512 && first.iter().all(ok)
-        };
-        Self {
-            len: Some(first.len()),
-            number: number(first).map(|n| (n.scale, form(&n))),
-            lower_hex: hex(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')),
-            upper_hex: hex(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F')),
-        }
-    }
+/// Buffers that many columns share.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    numbers: Vec<i64>,
+    pub ints: ints::Scratch,
+}
 
-    fn is_open(&self) -> bool {
-        self.number.is_some() || self.lower_hex || self.upper_hex
-    }
-
-    fn see(&mut self, text: &[u8]) {
-        if self.len != Some(text.len()) {
-            self.len = None;
-            (self.lower_hex, self.upper_hex) = (false, false);
-        }
-        self.lower_hex &= text.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        self.upper_hex &= text.iter().all(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
-        self.number = self.number.and_then(|(scale, form)| {
-            let n = number(text).filter(|n| n.scale == scale)?;
-            let form = match (form, n.leading_zero) {
-                (NumberForm::Plain { digits: Some(d) }, true) if d == n.whole_digits => NumberForm::Padded(d),
-                (NumberForm::Plain { .. }, true) => return None,
-                (NumberForm::Plain { digits }, false) => {
-                    NumberForm::Plain { digits: digits.filter(|d| *d == n.whole_digits) }
-                }
-                (NumberForm::Padded(d), _) if d == n.whole_digits => form,
-                (NumberForm::Padded(_), _) => return None,
-            };
-            Some((scale, form))
-        });
-    }
+/// Which entry of the column's dictionary each value is.
+pub(crate) struct Ids {
+    pub ids: Vec<u32>,
+    pub n_entries: usize,
 }
 
 /// Encodes the values of a column behind `data`. `values` is not empty.
-pub(crate) fn encode(data: &mut Vec<u8>, values: &[&[u8]], place: Place<'_>) -> ColumnMeta {
+pub(crate) fn encode(
+    data: &mut Vec<u8>,
+    values: &[&[u8]],
+    place: Place<'_>,
+    scratch: &mut Scratch,
+) -> (ColumnMeta, Option<Ids>) {
     let at = data.len();
     let first = values[0];
     let meta = |kind, shape, min, max, len| ColumnMeta { kind, shape, min, max, at, len };
     if values.iter().all(|v| *v == first) {
-        let mut shape = Shape::default();
-        shape.add(first);
-        return meta(Kind::Const(String::from_utf8_lossy(first).into()), shape, 0, 0, 0);
+        let kind = Kind::Const(String::from_utf8_lossy(first).into());
+        return (meta(kind, Shape::of(&values[..1]), 0, 0, 0), None);
     }
-    let mut guess = Guess::new(first);
-    for value in values {
-        if !guess.is_open() {
-            break;
-        }
-        guess.see(value);
-    }
-    let mut shape = Shape::default();
-    if let Some((scale, form)) = guess.number {
-        let pad = if let NumberForm::Padded(digits) = form { digits } else { 0 };
-        let numbers: Vec<i64> = values.iter().map(|v| number(v).map_or(0, |n| n.value)).collect();
-        values.iter().for_each(|v| shape.len(v.len()));
-        shape.chars(b"0123456789");
-        if scale > 0 {
-            shape.chars(b".");
-        }
-        let (min, max) = numbers.iter().fold((i64::MAX, i64::MIN), |(min, max), v| (min.min(*v), max.max(*v)));
+    if let Some((kind, mut shape)) = all_numbers(values, &mut scratch.numbers) {
+        let bounds = (i64::MAX, i64::MIN);
+        let (min, max) = scratch.numbers.iter().fold(bounds, |(min, max), v| (min.min(*v), max.max(*v)));
         if min < 0 {
             shape.chars(b"-");
         }
-        ints::encode(data, &numbers, place);
-        return meta(Kind::Number { scale, pad }, shape, min, max, data.len() - at);
+        ints::encode(data, &scratch.numbers, place, &mut scratch.ints);
+        return (meta(kind, shape, min, max, data.len() - at), None);
     }
-    if guess.lower_hex || guess.upper_hex {
-        let upper = guess.upper_hex;
+    if let Some(upper) = push_all_unhex(data, values) {
+        let mut shape = Shape::default();
         shape.chars(if upper { b"0123456789ABCDEF" } else { b"0123456789abcdef" });
         shape.len(first.len());
-        values.iter().for_each(|v| push_unhex(data, v));
-        return meta(Kind::Hex { digits: first.len() as u16, upper }, shape, 0, 0, data.len() - at);
+        return (meta(Kind::Hex { digits: first.len() as u16, upper }, shape, 0, 0, data.len() - at), None);
     }
-    let kind = match dictionary(values) {
-        Some((entries, ids)) => {
-            entries.iter().for_each(|e| shape.add(e));
-            text::encode(data, &entries);
-            ints::encode_as(data, &ids, Place::default(), ints::Predict::Nothing);
-            Kind::Dict
-        }
-        None => {
-            values.iter().for_each(|v| shape.add(v));
-            text::encode(data, values);
-            Kind::Text
-        }
+    let Some((entries, ids)) = dictionary(values) else {
+        text::encode(data, values);
+        return (meta(Kind::Text, Shape::of(values), 0, 0, data.len() - at), None);
     };
-    meta(kind, shape, 0, 0, data.len() - at)
+    text::encode(data, &entries);
+    scratch.numbers.clear();
+    scratch.numbers.extend(ids.iter().map(|id| i64::from(*id)));
+    ints::encode_as(data, &scratch.numbers, Place::default(), ints::Predict::Nothing, &mut scratch.ints);
+    let meta = meta(Kind::Dict, Shape::of(&entries), 0, 0, data.len() - at);
+    (meta, Some(Ids { ids, n_entries: entries.len() }))
 }
 
-fn nibble(digit: u8) -> u8 {
-    match digit {
-        b'0'..=b'9' => digit - b'0',
-        b'a'..=b'f' => digit - b'a' + 10,
-        _ => digit.wrapping_sub(b'A').wrapping_add(10) & 15,
+/// The values as numbers, if all are and one form writes all of them.
+fn all_numbers(values: &[&[u8]], out: &mut Vec<i64>) -> Option<(Kind, Shape)> {
+    let first = number(values[0])?;
+    let mut form = NumberForm::of(&first);
+    let mut shape = Shape::default();
+    out.clear();
+    out.reserve(values.len());
+    for value in values {
+        let n = number(value).filter(|n| n.scale == first.scale)?;
+        form = form.and(&n)?;
+        shape.len(value.len());
+        out.push(n.value);
     }
+    shape.chars(b"0123456789");
+    if first.scale > 0 {
+        shape.chars(b".");
+    }
+    let pad = if let NumberForm::Padded(digits) = form { digits } else { 0 };
+    Some((Kind::Number { scale: first.scale, pad }, shape))
+}
+
+const LOWER: u8 = 0x10;
+const UPPER: u8 = 0x20;
+const NO_DIGIT: u8 = 0x40;
+
+/// What each byte is as a hexadecimal digit, and which digits tell the case.
+const HEX: [u8; 256] = {
+    let mut hex = [NO_DIGIT; 256];
+    let mut digit = 0_u8;
+    while digit < 16 {
+        if digit < 10 {
+            hex[(b'0' + digit) as usize] = digit;
+        } else {
+            hex[(b'a' + digit - 10) as usize] = digit | LOWER;
+            hex[(b'A' + digit - 10) as usize] = digit | UPPER;
+        }
+        digit += 1;
+    }
+    hex
+};
+
+/// Appends the bytes that the values are the digits of, if all are of one length and one case; answers whether
+/// of the upper one.
+fn push_all_unhex(out: &mut Vec<u8>, values: &[&[u8]]) -> Option<bool> {
+    let digits = values[0].len();
+    let is_hex = |value: &[u8]| value.iter().all(|b| HEX[usize::from(*b)] != NO_DIGIT);
+    if !(HEX_DIGITS_MIN..=HEX_DIGITS_MAX).contains(&digits) || !digits.is_multiple_of(2) || !is_hex(values[0]) {
+        return None;
+    }
+    let at = out.len();
+    out.reserve(values.len() * (digits / 2));
+    let mut seen = 0;
+    for value in values {
+        out.extend(value.chunks_exact(2).map(|pair| {
+            let (high, low) = (HEX[usize::from(pair[0])], HEX[usize::from(pair[1])]);
+            seen |= high | low;
+            high << 4 | low & 15
+        }));
+        if value.len() != digits || seen & NO_DIGIT != 0 || seen & (LOWER | UPPER) == LOWER | UPPER {
+            out.truncate(at);
+            return None;
+        }
+    }
+    Some(seen & LOWER == 0)
 }
 
 pub(crate) fn push_unhex(out: &mut Vec<u8>, digits: &[u8]) {
+    let nibble = |digit: u8| HEX[usize::from(digit)] & 15;
     out.extend(digits.chunks_exact(2).map(|pair| nibble(pair[0]) << 4 | nibble(pair[1])));
 }
 
@@ -292,26 +327,24 @@ pub(crate) fn push_hex(out: &mut Vec<u8>, bytes: &[u8], upper: bool) {
 }
 
 /// Entries in the order they first come, and an id for each value; `None` when they hardly repeat.
-fn dictionary<'a>(values: &[&'a [u8]]) -> Option<(Vec<&'a [u8]>, Vec<i64>)> {
+fn dictionary<'a>(values: &[&'a [u8]]) -> Option<(Vec<&'a [u8]>, Vec<u32>)> {
     let most = (values.len() / 3 + 8).min(DICT_MAX);
-    let mut known: AHashMap<&[u8], i64> = AHashMap::new();
-    let mut entries = Vec::new();
-    let mut ids = Vec::with_capacity(values.len());
-    let mut last: (&[u8], i64) = (b"", -1);
+    let mut known: AHashMap<&[u8], u32> = AHashMap::new();
+    let mut entries: Vec<&[u8]> = Vec::new();
+    let mut ids: Vec<u32> = Vec::with_capacity(values.len());
     for value in values {
-        if last.1 >= 0 && last.0 == *value {
-            ids.push(last.1);
-            continue;
-        }
-        let id = *known.entry(value).or_insert_with(|| {
-            entries.push(*value);
-            entries.len() as i64 - 1
-        });
-        if entries.len() > most {
-            return None;
-        }
+        let last = ids.last().filter(|last| entries[**last as usize] == *value);
+        let id = match last.or_else(|| known.get(value)) {
+            Some(id) => *id,
+            None if entries.len() == most => return None,
+            None => {
+                let id = entries.len() as u32;
+                known.insert(value, id);
+                entries.push(value);
+                id
+            }
+        };
         ids.push(id);
-        last = (value, id);
     }
     Some((entries, ids))
 }
@@ -532,7 +565,8 @@ mod tests {
     fn check(values: &[&str]) -> Kind {
         let bytes: Vec<&[u8]> = values.iter().map(|v| v.as_bytes()).collect();
         let mut data = Vec::new();
-        let meta = encode(&mut data, &bytes, Place::default());
+        let (meta, ids) = encode(&mut data, &bytes, Place::default(), &mut Scratch::default());
+        assert_eq!(meta.kind == Kind::Dict, ids.is_some());
         let mut head = Vec::new();
         meta.write(&mut head);
         let read = ColumnMeta::read(&mut Reader::new("head", &head), &[], data.len()).unwrap();

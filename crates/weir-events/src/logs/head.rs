@@ -11,8 +11,13 @@ use super::segment::Segment;
 
 /// Text is cut into pieces of about this size; a reader shares the full ones.
 const PIECE_BYTES: usize = 128 << 10;
+/// The first piece of a head, most of which never have more.
+const FIRST_BYTES: usize = 8 << 10;
 
-#[derive(Clone, Copy)]
+/// Shapes that are compared one by one before they are looked up.
+const SHAPES_TRIED: usize = 8;
+
+#[derive(Clone, Copy, Default)]
 struct Row {
     at: i64,
     stream: u32,
@@ -37,6 +42,9 @@ impl Shapes {
         if self.names.get(last as usize).is_some_and(|names| same(names)) {
             return last;
         }
+        if let Some(known) = self.names.iter().take(SHAPES_TRIED).position(|names| same(names)) {
+            return known as u32;
+        }
         let names: Vec<Arc<str>> = metadata.iter().map(|(name, _)| name.clone()).collect();
         *self.index.entry(names).or_insert_with_key(|names| {
             self.names.push(names.clone());
@@ -48,7 +56,7 @@ impl Shapes {
 /// Where rows arrive.
 #[derive(Default)]
 pub(crate) struct Open {
-    pieces: Vec<Arc<str>>,
+    pieces: Vec<Arc<String>>,
     tail: String,
     rows: Vec<Row>,
     value_lens: Vec<u32>,
@@ -73,6 +81,7 @@ impl Open {
         let mut shape = 0;
         for entry in entries {
             shape = self.shapes.of(&entry.metadata, shape);
+            self.make_room(entry.size_bytes());
             let row = Row {
                 at: entry.at.0,
                 stream,
@@ -88,10 +97,22 @@ impl Open {
                 self.value_lens.push(value.len() as u32);
             }
             self.rows.push(row);
-            if self.tail.len() >= PIECE_BYTES {
-                self.pieces.push(self.tail.as_str().into());
-                self.tail.clear();
-            }
+        }
+    }
+
+    /// Begins a new piece when the row does not fit into the last one, so that text is copied once.
+    fn make_room(&mut self, bytes: usize) {
+        if self.tail.capacity() - self.tail.len() >= bytes {
+            return;
+        }
+        let room = if self.tail.capacity() == 0 && self.pieces.is_empty() { FIRST_BYTES } else { PIECE_BYTES };
+        if !self.tail.is_empty() && self.tail.capacity() < PIECE_BYTES {
+            self.tail.reserve_exact(bytes.max(PIECE_BYTES - self.tail.len()));
+            return;
+        }
+        let full = std::mem::replace(&mut self.tail, String::with_capacity(bytes.max(room)));
+        if !full.is_empty() {
+            self.pieces.push(full.into());
         }
     }
 
@@ -101,7 +122,7 @@ impl Open {
 
     /// Bytes held, slack included.
     pub(crate) fn size_bytes(&self) -> u64 {
-        let pieces: usize = self.pieces.iter().map(|p| p.len() + 32).sum();
+        let pieces: usize = self.pieces.iter().map(|p| p.capacity() + 40).sum();
         let rows = self.rows.capacity() * size_of::<Row>() + self.value_lens.capacity() * 4;
         (pieces + self.tail.capacity() + rows + self.stream_bytes) as u64
     }
@@ -118,10 +139,9 @@ impl Open {
         let mut place = vec![u32::MAX; self.streams.len()];
         order.iter().enumerate().for_each(|(at, stream)| place[*stream as usize] = at as u32);
         let is_in = |row: &&Row| place[row.stream as usize] != u32::MAX && start.0 <= row.at && row.at < end.0;
-        let mut rows: Vec<Row> = self.rows.iter().filter(is_in).copied().collect();
-        rows.sort_by_key(|row| (place[row.stream as usize], row.at));
+        let (rows, ends) = by_stream(&place, order.len(), || self.rows.iter().filter(is_in));
         let mut pieces = self.pieces.clone();
-        pieces.push(self.tail.as_str().into());
+        pieces.push(self.tail.clone().into());
         let mut frozen = Frozen {
             pieces,
             rows,
@@ -129,9 +149,36 @@ impl Open {
             shapes: self.shapes.names.clone(),
             runs: Vec::new(),
         };
-        frozen.set_runs(order.iter().map(|stream| (*stream, &self.streams[*stream as usize])));
+        frozen.set_runs(order.iter().map(|stream| &self.streams[*stream as usize]).zip(ends));
         frozen
     }
+}
+
+/// Rows by their stream's place, then time, then as they came, and where the rows of each of `n` places end. Rows of
+/// a stream mostly come in order, so that dealing them out by stream nearly sorts them.
+fn by_stream<'r, I: Iterator<Item = &'r Row>>(place: &[u32], n: usize, rows: impl Fn() -> I) -> (Vec<Row>, Vec<usize>) {
+    let mut next = vec![0_usize; n + 1];
+    rows().for_each(|row| next[place[row.stream as usize] as usize + 1] += 1);
+    for i in 1..=n {
+        next[i] += next[i - 1];
+    }
+    let mut out = vec![Row::default(); next[n]];
+    for row in rows() {
+        let at = &mut next[place[row.stream as usize] as usize];
+        out[*at] = *row;
+        *at += 1;
+    }
+    // What was where a stream begins is now where it ends.
+    next.truncate(n);
+    let mut from = 0;
+    for end in &next {
+        let of_stream = &mut out[from..*end];
+        if !of_stream.is_sorted_by_key(|row| row.at) {
+            of_stream.sort_by_key(|row| row.at);
+        }
+        from = *end;
+    }
+    (out, next)
 }
 
 /// The rows of one stream among frozen ones.
@@ -147,7 +194,7 @@ pub(crate) struct FrozenRun {
 
 /// Rows that no longer change, by stream and time.
 pub(crate) struct Frozen {
-    pieces: Vec<Arc<str>>,
+    pieces: Vec<Arc<String>>,
     rows: Vec<Row>,
     value_lens: Vec<u32>,
     shapes: Vec<Vec<Arc<str>>>,
@@ -155,22 +202,21 @@ pub(crate) struct Frozen {
 }
 
 impl Frozen {
-    /// Finds each stream's rows and drops what is repeated.
-    fn set_runs<'l>(&mut self, streams: impl Iterator<Item = (u32, &'l Labels)>) {
+    /// Drops what is repeated. `streams`: labels, and where the stream's rows end.
+    fn set_runs<'l>(&mut self, streams: impl Iterator<Item = (&'l Labels, usize)>) {
         let mut kept: Vec<Row> = Vec::with_capacity(self.rows.len());
         let mut from = 0;
-        for (stream, labels) in streams {
-            let n = self.rows[from..].iter().take_while(|r| r.stream == stream).count();
+        for (labels, end) in streams {
             let first = kept.len();
             let mut line_bytes = 0;
-            for row in &self.rows[from..from + n] {
+            for row in &self.rows[from..end] {
                 let same_time = kept[first..].iter().rev().take_while(|k| k.at == row.at);
                 if !same_time.into_iter().any(|k| self.line_of(k) == self.line_of(row)) {
                     line_bytes += u64::from(row.line_len);
                     kept.push(*row);
                 }
             }
-            from += n;
+            from = end;
             if let (Some(min), Some(max)) = (kept.get(first), kept.last())
                 && first < kept.len()
             {
@@ -223,9 +269,9 @@ impl Frozen {
     /// The rows as columns, read back from the bytes that were made, so that what memory serves is
     /// what a disk would.
     pub(crate) fn to_segment(&self, id: u64) -> Result<Segment, Damaged> {
-        let rows = |run: &FrozenRun| (run.first..run.first + run.n).map(|idx| self.row_in(idx)).collect();
-        let runs: Vec<RunIn<'_>> = self.runs.iter().map(|run| RunIn { labels: &run.labels, rows: rows(run) }).collect();
-        Segment::open(id, build(&self.shapes, &runs))
+        let rows: Vec<RowIn<'_>> = (0..self.rows.len()).map(|idx| self.row_in(idx)).collect();
+        let runs: Vec<RunIn<'_>> = self.runs.iter().map(|run| RunIn { labels: &run.labels, n: run.n }).collect();
+        Segment::open(id, build(&self.shapes, &runs, &rows))
     }
 }
 

@@ -57,14 +57,31 @@ impl Place<'_> {
         }
     }
 
-    fn residuals(&self, predict: Predict, values: &[i64]) -> Vec<i64> {
-        let mut previous = 0;
-        let residual = |(i, value): (usize, &i64)| {
-            let residual = value.wrapping_sub(self.predicted(predict, i, previous));
-            previous = *value;
-            residual
-        };
-        values.iter().enumerate().map(residual).collect()
+    /// What is left of each value after its prediction.
+    fn residuals(&self, predict: Predict, values: &[i64], out: &mut Vec<i64>) {
+        out.clear();
+        out.reserve(values.len());
+        // Nothing is predicted before the first value.
+        let before = || std::iter::once(&0).chain(values);
+        match predict {
+            Predict::Nothing => out.extend_from_slice(values),
+            Predict::Previous => out.extend(values.iter().zip(before()).map(|(v, p)| v.wrapping_sub(*p))),
+            Predict::PreviousByRow => {
+                let rows = self.rows.first().into_iter().chain(self.rows);
+                let steps = self.rows.iter().zip(rows).map(|(row, last)| i64::from(row - last));
+                let predicted = before().zip(steps).map(|(p, step)| p.wrapping_add(step));
+                out.extend(values.iter().zip(predicted).map(|(v, p)| v.wrapping_sub(p)));
+            }
+            Predict::Time(unit) => {
+                let times = values.iter().zip(self.times);
+                // Division by a number that the compiler knows is a multiplication.
+                match unit {
+                    1_000 => out.extend(times.map(|(v, t)| v.wrapping_sub(t.div_euclid(1_000)))),
+                    1_000_000 => out.extend(times.map(|(v, t)| v.wrapping_sub(t.div_euclid(1_000_000)))),
+                    unit => out.extend(times.map(|(v, t)| v.wrapping_sub(t.div_euclid(unit)))),
+                }
+            }
+        }
     }
 }
 
@@ -93,17 +110,25 @@ fn best_width(bits: &[usize; 65]) -> (usize, usize) {
 }
 
 fn widths(residuals: &[i64], base: i64) -> [usize; 65] {
-    let mut bits = [0; 65];
-    for residual in residuals {
-        bits[64 - (residual.wrapping_sub(base) as u64).leading_zeros() as usize] += 1;
+    // Four tables, so that one count need not wait for the one before.
+    let mut tables = [[0_u32; 65]; 4];
+    let width = |residual: &i64| 64 - (residual.wrapping_sub(base) as u64).leading_zeros() as usize;
+    let fours = residuals.chunks_exact(4);
+    fours.remainder().iter().for_each(|r| tables[0][width(r)] += 1);
+    for four in fours {
+        for (table, residual) in tables.iter_mut().zip(four) {
+            table[width(residual)] += 1;
+        }
     }
-    bits
+    std::array::from_fn(|width| tables.iter().map(|table| table[width] as usize).sum())
 }
 
-/// Base, cost and width: the base is the least residual, or one that leaves a few out.
-fn best_base(residuals: &[i64], sorted_sample: &[i64]) -> (usize, usize, i64) {
+/// Base, cost and width: the base is the least residual, or one that leaves a few out. `sample`: some of the
+/// residuals, in an order that is not kept.
+fn best_base(residuals: &[i64], sample: &mut [i64]) -> (usize, usize, i64) {
     let least = residuals.iter().copied().min().unwrap_or(0);
-    let low = sorted_sample.get(sorted_sample.len() / 50).copied().unwrap_or(least);
+    let rank = sample.len() / 50;
+    let low = if sample.is_empty() { least } else { *sample.select_nth_unstable(rank).1 };
     let cost = |base: i64| {
         let (cost, width) = best_width(&widths(residuals, base));
         (cost, width, base)
@@ -111,7 +136,14 @@ fn best_base(residuals: &[i64], sorted_sample: &[i64]) -> (usize, usize, i64) {
     if low == least { cost(least) } else { cost(least).min(cost(low)) }
 }
 
-fn choose(values: &[i64], place: Place<'_>) -> Predict {
+/// Buffers that many columns share.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    residuals: Vec<i64>,
+    sample: Vec<i64>,
+}
+
+fn choose(values: &[i64], place: Place<'_>, scratch: &mut Scratch) -> Predict {
     let mut candidates = vec![Predict::Nothing, Predict::Previous];
     if !place.rows.is_empty() {
         candidates.push(Predict::PreviousByRow);
@@ -123,38 +155,37 @@ fn choose(values: &[i64], place: Place<'_>) -> Predict {
         };
         candidates.extend(TIME_UNITS.iter().filter(|unit| near(unit)).map(|unit| Predict::Time(*unit)));
     }
-    let cost = |predict: &Predict| {
-        let mut sample: Vec<i64> = sampled(values.len())
-            .map(|i| {
-                let previous = if i == 0 { 0 } else { values[i - 1] };
-                values[i].wrapping_sub(place.predicted(*predict, i, previous))
-            })
-            .collect();
-        sample.sort_unstable();
-        best_base(&sample, &sample).0
+    let mut cost = |predict: &Predict| {
+        let residual = |i: usize| {
+            let previous = if i == 0 { 0 } else { values[i - 1] };
+            values[i].wrapping_sub(place.predicted(*predict, i, previous))
+        };
+        scratch.residuals.clear();
+        scratch.residuals.extend(sampled(values.len()).map(residual));
+        scratch.sample.clone_from(&scratch.residuals);
+        best_base(&scratch.residuals, &mut scratch.sample).0
     };
-    candidates.into_iter().min_by_key(cost).unwrap_or(Predict::Nothing)
+    candidates.into_iter().min_by_key(&mut cost).unwrap_or(Predict::Nothing)
 }
 
-pub(crate) fn encode(out: &mut Vec<u8>, values: &[i64], place: Place<'_>) {
-    encode_as(out, values, place, choose(values, place));
+pub(crate) fn encode(out: &mut Vec<u8>, values: &[i64], place: Place<'_>, scratch: &mut Scratch) {
+    let predict = choose(values, place, scratch);
+    encode_as(out, values, place, predict, scratch);
 }
 
-pub(crate) fn encode_as(out: &mut Vec<u8>, values: &[i64], place: Place<'_>, predict: Predict) {
-    let residuals = place.residuals(predict, values);
-    let mut sample: Vec<i64> = sampled(residuals.len()).map(|i| residuals[i]).collect();
-    sample.sort_unstable();
-    let (_, width, base) = best_base(&residuals, &sample);
+pub(crate) fn encode_as(out: &mut Vec<u8>, values: &[i64], place: Place<'_>, predict: Predict, scratch: &mut Scratch) {
+    let Scratch { residuals, sample } = scratch;
+    place.residuals(predict, values, residuals);
+    sample.clear();
+    sample.extend(sampled(residuals.len()).map(|i| residuals[i]));
+    let (_, width, base) = best_base(residuals, sample);
     let is_apart = |distance: u64| width < 64 && distance >> width != 0;
     let mut apart = Vec::new();
-    let mut bits = BitWriter::with_capacity(values.len() * width);
-    for (i, residual) in residuals.iter().enumerate() {
-        let distance = residual.wrapping_sub(base) as u64;
-        if is_apart(distance) {
-            apart.push((i, distance));
-            bits.push(0, width);
-        } else {
-            bits.push(distance, width);
+    for (i, residual) in residuals.iter_mut().enumerate() {
+        *residual = residual.wrapping_sub(base);
+        if is_apart(*residual as u64) {
+            apart.push((i, *residual));
+            *residual = 0;
         }
     }
     out.push(predict.code());
@@ -164,10 +195,10 @@ pub(crate) fn encode_as(out: &mut Vec<u8>, values: &[i64], place: Place<'_>, pre
     let mut last = 0;
     for (i, distance) in apart {
         put_uint(out, (i - last) as u64);
-        put_int(out, distance as i64);
+        put_int(out, distance);
         last = i;
     }
-    out.extend_from_slice(&bits.finish());
+    pack(out, residuals, width);
 }
 
 /// Whether the encoded column can be decoded without knowing its rows and times.
@@ -237,30 +268,25 @@ fn unpack(bits: &[u8], n: usize, width: usize, base: i64) -> Vec<i64> {
     values
 }
 
-struct BitWriter {
-    out: Vec<u8>,
-    word: u128,
-    used: usize,
-}
-
-impl BitWriter {
-    fn with_capacity(bits: usize) -> Self {
-        Self { out: Vec::with_capacity(bits / 8 + 16), word: 0, used: 0 }
+/// Appends the lowest `width` bits of each value, which has no others, low ones first, to a whole byte.
+fn pack(out: &mut Vec<u8>, values: &[i64], width: usize) {
+    if width == 0 {
+        return;
     }
-    fn push(&mut self, value: u64, width: usize) {
-        self.word |= u128::from(value) << self.used;
-        self.used += width;
-        if self.used >= 64 {
-            self.out.extend_from_slice(&(self.word as u64).to_le_bytes());
-            self.word >>= 64;
-            self.used -= 64;
+    out.reserve((values.len() * width).div_ceil(8) + 8);
+    let (mut word, mut used) = (0_u64, 0);
+    for value in values {
+        let value = *value as u64;
+        word |= value << used;
+        used += width;
+        if used >= 64 {
+            out.extend_from_slice(&word.to_le_bytes());
+            used -= 64;
+            // What did not fit; a shift by all 64 bits is none to the processor.
+            word = if used == 0 { 0 } else { value >> (width - used) };
         }
     }
-    fn finish(mut self) -> Vec<u8> {
-        let n = self.used.div_ceil(8);
-        self.out.extend_from_slice(&(self.word as u64).to_le_bytes()[..n]);
-        self.out
-    }
+    out.extend_from_slice(&word.to_le_bytes()[..used.div_ceil(8)]);
 }
 
 #[cfg(test)]
@@ -271,7 +297,7 @@ mod tests {
     fn round_trip(values: &[i64], rows: &[u32], times: &[i64]) -> usize {
         let place = Place { rows, times };
         let mut out = Vec::new();
-        encode(&mut out, values, place);
+        encode(&mut out, values, place, &mut Scratch::default());
         assert_eq!(decode(&mut Reader::new("test", &out), values.len(), place).unwrap(), values);
         out.len()
     }

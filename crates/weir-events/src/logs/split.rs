@@ -24,80 +24,75 @@ pub(crate) struct Split {
 
 impl Split {
     pub(crate) fn line(&mut self, line: &str) {
-        self.reset();
         let text = line.as_bytes();
-        if text.first() == Some(&b'{') {
-            self.is_json = Json { text, at: 0, out: self }.line();
-            if self.is_json {
-                return;
-            }
-            self.reset();
-        }
-        self.text(text, 0, text.len());
-    }
-
-    fn reset(&mut self) {
-        self.template.clear();
         self.vars.clear();
-        self.is_json = false;
+        self.is_json = text.first() == Some(&b'{') && Json { text, at: 0, out: self }.line();
+        if !self.is_json {
+            self.vars.clear();
+            self.text(text, 0, text.len());
+        }
+        self.template.clear();
+        let mut at = 0;
+        for (from, to) in &self.vars {
+            self.template.extend_from_slice(&text[at..*from as usize]);
+            self.template.push(VAR);
+            at = *to as usize;
+        }
+        self.template.extend_from_slice(&text[at..]);
     }
 
     fn var(&mut self, from: usize, to: usize) {
         match self.vars.last_mut() {
-            Some(last) if self.template.last() == Some(&VAR) => last.1 = to as u32,
-            _ => {
-                self.template.push(VAR);
-                self.vars.push((from as u32, to as u32));
-            }
+            Some(last) if last.1 as usize == from => last.1 = to as u32,
+            _ => self.vars.push((from as u32, to as u32)),
         }
     }
 
     fn text(&mut self, text: &[u8], from: usize, to: usize) {
         let mut at = from;
+        let mut value = Unquoted::default();
         while at < to {
             let byte = text[at];
-            if is_word(byte) {
+            if is(byte, WORD) {
                 at = self.word(text, at, to);
-            } else if byte == b'=' && at > from && is_word(text[at - 1]) {
-                self.template.push(byte);
-                at = self.assigned(text, at + 1, to);
+            } else if byte == b'=' && at > from && is(text[at - 1], WORD) {
+                at = self.assigned(text, at + 1, to, &mut value);
             } else {
-                self.template.push(byte);
                 at += 1;
             }
         }
     }
 
-    /// What follows `key=`, quoted or up to a separator.
-    fn assigned(&mut self, text: &[u8], from: usize, to: usize) -> usize {
-        if text.get(from) == Some(&b'"') && from < to {
-            if let Some(end) = closing_quote(text, from + 1, to) {
-                self.template.push(b'"');
-                self.value(text, from + 1, end);
-                self.template.push(b'"');
-                return end + 1;
-            }
+    /// What follows `key=`, quoted or up to a separator. Of an unquoted value that holds digits nothing is taken:
+    /// it is text like any other.
+    fn assigned(&mut self, text: &[u8], from: usize, to: usize, value: &mut Unquoted) -> usize {
+        if from < to && text[from] == b'"' {
+            let Some(end) = closing_quote(text, from + 1, to) else { return from };
+            self.value(text, from + 1, end);
+            return end + 1;
+        }
+        if value.end <= from {
+            *value = Unquoted::at(text, from, to);
+        }
+        if from < value.digits_end {
             return from;
         }
-        let is_end =
-            |b: &u8| matches!(b, b' ' | b'\t' | b'\n' | b',' | b';' | b'&' | b')' | b']' | b'}' | b'"' | b'\'');
-        let end = text[from..to].iter().position(is_end).map_or(to, |n| from + n);
-        if text[from..end].iter().any(u8::is_ascii_digit) {
-            self.text(text, from, end);
-        } else if from < end {
-            self.var(from, end);
+        if from < value.end {
+            self.var(from, value.end);
         }
-        end
+        value.end
     }
 
     /// The inside of a quoted value.
     fn value(&mut self, text: &[u8], from: usize, to: usize) {
-        let inside = &text[from..to];
-        let digits = inside.iter().filter(|b| b.is_ascii_digit()).count();
-        let letters = inside.iter().filter(|b| is_word(**b)).count() - digits;
-        let is_message = digits > 0 && inside.contains(&b' ');
-        // Times, addresses and numbers with units are worth taking apart; names are not.
-        if is_message || (digits > 0 && 2 * digits >= letters) {
+        let (mut digits, mut words, mut spaces) = (0, 0, 0);
+        for byte in &text[from..to] {
+            digits += usize::from(is(*byte, DIGIT));
+            words += usize::from(is(*byte, WORD));
+            spaces += usize::from(*byte == b' ');
+        }
+        // Times, addresses, numbers with units and messages are worth taking apart; names are not.
+        if digits > 0 && (spaces > 0 || 3 * digits >= words) {
             self.text(text, from, to);
         } else {
             self.var(from, to);
@@ -105,18 +100,14 @@ impl Split {
     }
 
     fn word(&mut self, text: &[u8], from: usize, to: usize) -> usize {
-        if text[from].is_ascii_digit() {
+        if is(text[from], DIGIT) {
             return self.number(text, from, to);
         }
-        let end = run(text, from, to, is_word);
+        let end = run(text, from, to, WORD);
         let word = &text[from..end];
-        let Some(prefix) = word.iter().position(u8::is_ascii_digit) else {
-            self.template.extend_from_slice(word);
-            return end;
-        };
+        let Some(prefix) = word.iter().position(u8::is_ascii_digit) else { return end };
         let is_counter = word[prefix..].iter().all(u8::is_ascii_digit);
         if is_counter && (word.len() < 8 || word[..prefix].iter().any(|b| !b.is_ascii_hexdigit())) {
-            self.template.extend_from_slice(&word[..prefix]);
             self.var(from + prefix, end);
         } else {
             self.var(from, end);
@@ -126,12 +117,11 @@ impl Split {
 
     /// A word that begins with a digit: an integer, a decimal, a number with its unit, or an id.
     fn number(&mut self, text: &[u8], from: usize, to: usize) -> usize {
-        let is_digit = |b: u8| b.is_ascii_digit();
-        let whole = run(text, from, to, is_digit);
-        let dotted = |at: usize| at + 1 < to && text[at] == b'.' && text[at + 1].is_ascii_digit();
+        let whole = run(text, from, to, DIGIT);
+        let dotted = |at: usize| at + 1 < to && text[at] == b'.' && is(text[at + 1], DIGIT);
         let mut end = whole;
         if dotted(whole) {
-            end = run(text, whole + 1, to, is_digit);
+            end = run(text, whole + 1, to, DIGIT);
         }
         if end > whole && dotted(end) {
             // An address or a version: each number for itself.
@@ -141,30 +131,61 @@ impl Split {
                 if !dotted(group) {
                     return group;
                 }
-                self.template.push(b'.');
                 at = group + 1;
-                group = run(text, at, to, is_digit);
+                group = run(text, at, to, DIGIT);
             }
         }
-        let word_end = run(text, end, to, is_word);
+        let word_end = run(text, end, to, WORD);
         let suffix = &text[end..word_end];
         let is_unit = !suffix.iter().any(u8::is_ascii_digit) && suffix.iter().any(|b| !b.is_ascii_hexdigit());
-        if is_unit || suffix.is_empty() {
-            self.var(from, end);
-            self.template.extend_from_slice(suffix);
-        } else {
-            self.var(from, word_end);
-        }
+        self.var(from, if is_unit { end } else { word_end });
         word_end
     }
 }
 
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80
+/// The unquoted value that is being read: where it ends, and where its last digit does. Known once for all the `=`
+/// in it, so that a line of them is not read again for each.
+#[derive(Default)]
+struct Unquoted {
+    end: usize,
+    digits_end: usize,
 }
 
-fn run(text: &[u8], from: usize, to: usize, belongs: fn(u8) -> bool) -> usize {
-    text[from..to].iter().position(|b| !belongs(*b)).map_or(to, |n| from + n)
+impl Unquoted {
+    fn at(text: &[u8], from: usize, to: usize) -> Self {
+        let is_end =
+            |b: &u8| matches!(b, b' ' | b'\t' | b'\n' | b',' | b';' | b'&' | b')' | b']' | b'}' | b'"' | b'\'');
+        let end = text[from..to].iter().position(is_end).map_or(to, |n| from + n);
+        let digits_end = text[from..end].iter().rposition(u8::is_ascii_digit).map_or(0, |n| from + n + 1);
+        Self { end, digits_end }
+    }
+}
+
+const WORD: u8 = 1;
+const DIGIT: u8 = 2;
+
+/// What each byte is: of a word, a digit.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0_u8;
+    loop {
+        let is_digit = byte.is_ascii_digit();
+        let is_word = byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
+        classes[byte as usize] = if is_word { WORD } else { 0 } | if is_digit { DIGIT } else { 0 };
+        if byte == u8::MAX {
+            break classes;
+        }
+        byte += 1;
+    }
+};
+
+fn is(byte: u8, class: u8) -> bool {
+    CLASSES[usize::from(byte)] & class != 0
+}
+
+/// Where the run of bytes of a class ends.
+fn run(text: &[u8], from: usize, to: usize, class: u8) -> usize {
+    text[from..to].iter().position(|b| !is(*b, class)).map_or(to, |n| from + n)
 }
 
 fn closing_quote(text: &[u8], from: usize, to: usize) -> Option<usize> {
@@ -199,8 +220,7 @@ impl Json<'_, '_> {
     }
 
     fn space(&mut self) {
-        while let Some(byte @ (b' ' | b'\t' | b'\n' | b'\r')) = self.peek() {
-            self.out.template.push(byte);
+        while let Some(b' ' | b'\t' | b'\n' | b'\r') = self.peek() {
             self.at += 1;
         }
     }
@@ -208,10 +228,7 @@ impl Json<'_, '_> {
     fn take(&mut self, byte: u8) -> bool {
         self.space();
         let is_there = self.peek() == Some(byte);
-        if is_there {
-            self.out.template.push(byte);
-            self.at += 1;
-        }
+        self.at += usize::from(is_there);
         is_there
     }
 
@@ -224,9 +241,7 @@ impl Json<'_, '_> {
         }
         loop {
             self.space();
-            let Some((from, to)) = self.string() else { return false };
-            self.out.template.extend_from_slice(&self.text[from - 1..=to]);
-            if !self.take(b':') || !self.value(depth) {
+            if self.string().is_none() || !self.take(b':') || !self.value(depth) {
                 return false;
             }
             if self.take(b'}') {
@@ -265,9 +280,7 @@ impl Json<'_, '_> {
             Some(b'[') => self.array(depth + 1),
             Some(b'"') => {
                 let Some((from, to)) = self.string() else { return false };
-                self.out.template.push(b'"');
                 self.out.value(self.text, from, to);
-                self.out.template.push(b'"');
                 true
             }
             _ => self.bare(),
@@ -282,6 +295,7 @@ impl Json<'_, '_> {
         let from = self.at + 1;
         let mut at = from;
         loop {
+            at += plain_bytes(&self.text[at..]);
             match *self.text.get(at)? {
                 b'"' => break,
                 b'\\' => match *self.text.get(at + 1)? {
@@ -289,8 +303,7 @@ impl Json<'_, '_> {
                     b'u' if self.text.get(at + 2..at + 6)?.iter().all(u8::is_ascii_hexdigit) => at += 6,
                     _ => return None,
                 },
-                0..0x20 => return None,
-                _ => at += 1,
+                _ => return None,
             }
         }
         self.at = at + 1;
@@ -299,8 +312,8 @@ impl Json<'_, '_> {
 
     fn bare(&mut self) -> bool {
         let from = self.at;
-        let end =
-            run(self.text, from, self.text.len(), |b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'+' | b'.'));
+        let is_in = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'+' | b'.');
+        let end = from + self.text[from..].iter().take_while(|b| is_in(b)).count();
         let word = &self.text[from..end];
         if !matches!(word, b"true" | b"false" | b"null") && !is_json_number(word) {
             return false;
@@ -309,6 +322,24 @@ impl Json<'_, '_> {
         self.at = end;
         true
     }
+}
+
+/// Bytes before the first quote, backslash or control character.
+fn plain_bytes(text: &[u8]) -> usize {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    // The highest bit of each byte that is zero, and of some behind the first such.
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let mut at = 0;
+    while let Some(word) = text.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_le_bytes) {
+        let control = word.wrapping_sub(ONES * 0x20) & !word & HIGH;
+        let special = zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\'))) | control;
+        if special != 0 {
+            return at + special.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    at + text[at..].iter().take_while(|b| !matches!(b, b'"' | b'\\' | 0..0x20)).count()
 }
 
 /// RFC 8259, section 6.
@@ -377,6 +408,27 @@ mod tests {
         check(r#"{"a":01}"#, r#"{"a":<01>}"#);
         check("", "");
         check("ünï 5", "ünï <5>");
+        check("a=b=c1=d e=f", "a=b=c<1>=<d> e=<f>");
+        check(r#"{"a":"","b":"\"1\u00e4\"","c":"\"x"}"#, r#"{"a":"<>","b":"\"<1>\<u00e4>\"","c":"<\"x>"}"#);
+        check("{\"a\":\"x\ty\"}", "{\"a\":\"x\ty\"}");
+    }
+
+    /// Neither a stack nor a square of steps for each `=`.
+    #[test]
+    fn a_line_of_assignments_is_split_in_one_go() {
+        let line = format!("x={}1", "a=".repeat(1 << 20));
+        assert_eq!(show(&line).len(), line.len() + 2);
+    }
+
+    #[test]
+    fn plain_bytes_end_where_a_text_may() {
+        for n in 0..40 {
+            for end in ["", "\"", "\\", "\u{1f}", "\u{0}"] {
+                let text = format!("{}{end} \"ü", "é~ !#[]\u{7f}".repeat(8).chars().take(n).collect::<String>());
+                let want = text.bytes().position(|b| matches!(b, b'"' | b'\\' | 0..0x20)).unwrap();
+                assert_eq!(plain_bytes(text.as_bytes()), want, "{text:?}");
+            }
+        }
     }
 
     proptest! {
