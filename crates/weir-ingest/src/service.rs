@@ -46,6 +46,7 @@ pub struct IngestOptions {
 pub struct Ingest {
     to: IngestOptions,
     known: Known,
+    subjects: spans::Subjects,
     /// Series seen before, by the raw bytes of their labels.
     series: SeriesTable,
     scratch: remote::ScratchPool,
@@ -66,6 +67,7 @@ impl Ingest {
             stream_cache: LabelCache::new(to.limits.stream_labels),
             deltas: DeltaState::default(),
             known: Known::default(),
+            subjects: spans::Subjects::new(&to.aliases),
             series: SeriesTable::default(),
             scratch: remote::ScratchPool::default(),
             senders: SenderTable::default(),

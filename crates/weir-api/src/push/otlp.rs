@@ -13,7 +13,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{ExportTracePartialSuccess
 use prost::Message;
 use weir_ingest::otlp::{
     ExportLogsServiceRequest, ExportMetricsServiceRequest, ExportTraceServiceRequest, Format, convert_logs,
-    convert_metrics, convert_traces, decode,
+    convert_metrics, convert_traces, decode, decode_spans,
 };
 use weir_ingest::{DecodeError, Ingest, Protocol, SenderRef, decompress};
 use weir_model::TenantId;
@@ -28,6 +28,16 @@ pub trait Signal: Message + Default + serde::de::DeserializeOwned + Send + 'stat
     /// Name of the count of refused items in JSON.
     const REJECTED: &'static str;
     fn store(self, ingest: &Ingest, tenant: &TenantId, sender: &SenderRef) -> Result<Outcome, WriteError>;
+    /// The same with a body.
+    fn store_body(
+        format: Format,
+        body: &[u8],
+        ingest: &Ingest,
+        tenant: &TenantId,
+        sender: &SenderRef,
+    ) -> Result<Result<Outcome, WriteError>, DecodeError> {
+        Ok(decode::<Self>(format, body)?.store(ingest, tenant, sender))
+    }
     fn response(rejected: i64, error_message: String) -> Self::Response;
 }
 
@@ -36,6 +46,19 @@ impl Signal for ExportTraceServiceRequest {
     const REJECTED: &'static str = "rejectedSpans";
     fn store(self, ingest: &Ingest, tenant: &TenantId, sender: &SenderRef) -> Result<Outcome, WriteError> {
         ingest.write_spans(tenant, sender, convert_traces(self))
+    }
+    fn store_body(
+        format: Format,
+        body: &[u8],
+        ingest: &Ingest,
+        tenant: &TenantId,
+        sender: &SenderRef,
+    ) -> Result<Result<Outcome, WriteError>, DecodeError> {
+        let decoded = match format {
+            Format::Protobuf => decode_spans(body)?,
+            Format::Json => convert_traces(decode(format, body)?),
+        };
+        Ok(ingest.write_spans(tenant, sender, decoded))
     }
     fn response(rejected_spans: i64, error_message: String) -> Self::Response {
         ExportTraceServiceResponse {
@@ -113,8 +136,8 @@ async fn export<T: Signal>(app: &App, gate: &Gate, push: Push) -> Response {
     let (ingest, tenant) = (app.ingest.clone(), push.tenant);
     let done = gate.run(move || {
         let plain = decompress(encoding, &body, ingest.limits().body_bytes_max);
-        match plain.and_then(|plain| decode::<T>(format, &plain)) {
-            Ok(request) => Ok(request.store(&ingest, &tenant, &sender)),
+        match plain.and_then(|plain| T::store_body(format, &plain, &ingest, &tenant, &sender)) {
+            Ok(stored) => Ok(stored),
             Err(error) => {
                 note_undecodable(&ingest, &tenant, &sender, &error);
                 Err(error)

@@ -8,7 +8,7 @@ use weir_model::span::Attributes;
 use weir_model::{AttrValue, Resource, Scope};
 
 /// Nesting past this is cut: a sender could otherwise exhaust the stack. Prost stops at 100 itself.
-const DEPTH_MAX: usize = 32;
+pub(super) const DEPTH_MAX: usize = 32;
 
 pub(super) fn attributes(list: Vec<KeyValue>) -> Attributes {
     attributes_at(list, 0)

@@ -30,11 +30,11 @@ pub fn convert(request: ExportTraceServiceRequest) -> Decoded<Vec<Arc<Span>>> {
     out
 }
 
-fn trace_id(bytes: &[u8]) -> Option<TraceId> {
+pub(super) fn trace_id(bytes: &[u8]) -> Option<TraceId> {
     <[u8; 16]>::try_from(bytes).ok().map(TraceId).filter(|id| !id.is_zero())
 }
 
-fn span_id(bytes: &[u8]) -> Option<SpanId> {
+pub(super) fn span_id(bytes: &[u8]) -> Option<SpanId> {
     <[u8; 8]>::try_from(bytes).ok().map(SpanId).filter(|id| !id.is_zero())
 }
 
@@ -71,7 +71,7 @@ fn convert_span(span: proto::Span, resource: &Arc<Resource>, scope: &Arc<Scope>)
     })
 }
 
-fn kind(number: i32) -> SpanKind {
+pub(super) fn kind(number: i32) -> SpanKind {
     match ProtoKind::try_from(number) {
         Ok(ProtoKind::Internal) => SpanKind::Internal,
         Ok(ProtoKind::Server) => SpanKind::Server,
@@ -82,13 +82,16 @@ fn kind(number: i32) -> SpanKind {
     }
 }
 
-fn status(status: proto::Status) -> SpanStatus {
-    let code = match ProtoCode::try_from(status.code) {
+pub(super) fn status_code(number: i32) -> StatusCode {
+    match ProtoCode::try_from(number) {
         Ok(ProtoCode::Ok) => StatusCode::Ok,
         Ok(ProtoCode::Error) => StatusCode::Error,
         Ok(ProtoCode::Unset) | Err(_) => StatusCode::Unset,
-    };
-    SpanStatus { code, message: status.message.into() }
+    }
+}
+
+fn status(status: proto::Status) -> SpanStatus {
+    SpanStatus { code: status_code(status.code), message: status.message.into() }
 }
 
 fn event(event: proto::span::Event) -> SpanEvent {

@@ -1,11 +1,13 @@
 //! Spans into the trace store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
+use weir_model::entity::Aliases;
 use weir_model::sink::{Outcome, RefusedReason, WriteError};
 use weir_model::usage::{Amount, Signal};
-use weir_model::{Commit, EntityRefs, Resource, Span, TenantId, Timestamp};
+use weir_model::{AttrValue, Commit, EntityRefs, Resource, Span, TenantId, Timestamp};
 
 use super::{Ingest, add_amount};
 use crate::Decoded;
@@ -48,30 +50,64 @@ impl Ingest {
         let mut rows = Vec::new();
         let mut total = 0;
         let mut resource: Option<(&Arc<Resource>, Arc<EntityRefs>)> = None;
-        // A batch repeats the same few resources and subjects: each is noted once, at its newest.
-        let mut seen: HashMap<EntityRefs, Timestamp, ahash::RandomState> = HashMap::default();
+        // A batch repeats the same few resources and subjects: each is resolved once, and noted once at its newest.
+        let mut seen: HashMap<u64, (EntityRefs, Timestamp), ahash::RandomState> = HashMap::default();
         for span in spans {
             let refs = match &resource {
-                Some((of, refs)) if Arc::ptr_eq(of, &span.resource) => refs.clone(),
+                Some((of, refs)) if Arc::ptr_eq(of, &span.resource) => refs,
                 _ => {
                     let refs = Arc::new(self.to.aliases.resolve_resource(&span.resource));
-                    resource = Some((&span.resource, refs.clone()));
-                    refs
+                    &resource.insert((&span.resource, refs)).1
                 }
             };
             let bytes = span.size_bytes() as u64;
             total += bytes;
-            add_amount(&mut rows, &refs, Amount { items: 1, bytes });
-            let mut with_subjects = (*refs).clone();
-            self.to.aliases.span_subjects(span, &mut with_subjects);
-            let newest = seen.entry(with_subjects).or_insert(Timestamp::MIN);
+            add_amount(&mut rows, refs, Amount { items: 1, bytes });
+            let (_, newest) = seen.entry(self.subjects.key(span)).or_insert_with(|| {
+                let mut with_subjects = (**refs).clone();
+                self.to.aliases.span_subjects(span, &mut with_subjects);
+                (with_subjects, Timestamp::MIN)
+            });
             *newest = span.end.millis().min(now).max(*newest);
         }
-        for (refs, newest) in &seen {
+        for (refs, newest) in seen.values() {
             self.to.entities.observe(tenant, refs, *newest);
         }
         self.count_usage(Signal::Traces, tenant, &rows);
         self.to.feed.publish(tenant, &Commit::Spans { spans });
         total
+    }
+}
+
+/// Tells spans of one request apart that are about different things.
+pub(super) struct Subjects {
+    names: HashSet<Box<str>, ahash::RandomState>,
+    seed: ahash::RandomState,
+}
+
+impl Subjects {
+    pub fn new(aliases: &Aliases) -> Self {
+        let names = aliases.span_subject_names().map(Into::into).collect();
+        Self { names, seed: ahash::RandomState::new() }
+    }
+
+    /// The same for spans of one resource whose subjects are the same. The seed is drawn at start, so that no sender
+    /// can make two meet.
+    fn key(&self, span: &Span) -> u64 {
+        let mut hasher = self.seed.build_hasher();
+        hasher.write_usize(Arc::as_ptr(&span.resource).addr());
+        for (name, value) in &span.attributes {
+            if !self.names.contains(&**name) {
+                continue;
+            }
+            name.hash(&mut hasher);
+            match value {
+                AttrValue::Str(text) => text.hash(&mut hasher),
+                AttrValue::Int(number) => number.hash(&mut hasher),
+                // No name is read from others.
+                _ => {}
+            }
+        }
+        hasher.finish()
     }
 }

@@ -83,6 +83,10 @@ fn is_release(metric: &str, label: &str, value: &str) -> bool {
     value.contains('.') && value.contains(|c: char| c.is_ascii_digit()) && !value.contains(['/', ' '])
 }
 
+/// Attributes of spans that name a kind of database, and where it is.
+const DATABASE_SYSTEMS: [&str; 2] = ["db.system.name", "db.system"];
+const DATABASE_PEERS: [&str; 3] = ["server.address", "net.peer.name", "peer.service"];
+
 const DATABASE_WORDS: [&str; 9] = ["pg_", "postgres", "mysql", "sql", "mongo", "redis", "db_", "_db", "database"];
 
 impl Aliases {
@@ -119,9 +123,15 @@ impl Aliases {
         if refs.subject(EntityKind::Database).is_some() {
             return;
         }
-        let Some(system) = attributes.text("db.system.name").or_else(|| attributes.text("db.system")) else { return };
-        let name = ["server.address", "net.peer.name", "peer.service"].iter().find_map(|name| attributes.text(name));
+        let Some(system) = DATABASE_SYSTEMS.iter().find_map(|name| attributes.text(name)) else { return };
+        let name = DATABASE_PEERS.iter().find_map(|name| attributes.text(name));
         refs.add(EntityKind::Database, name.unwrap_or(system));
+    }
+
+    /// Names of all attributes that [`Aliases::span_subjects`] looks at.
+    pub fn span_subject_names(&self) -> impl Iterator<Item = &str> {
+        let lists = [&self.topic, &self.partition, &self.consumer_group, &self.consumer_group_weak, &self.database];
+        lists.into_iter().flatten().map(String::as_str).chain(DATABASE_SYSTEMS).chain(DATABASE_PEERS)
     }
 
     fn emitter(&self, from: &impl Lookup) -> EntityRefs {
