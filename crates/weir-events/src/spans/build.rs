@@ -12,7 +12,7 @@ use super::encode::{BOOL, DOUBLE, INT, STR, kind_number, status_number, type_of}
 use super::loose;
 use super::packed;
 use super::section::{Section, Sections, put_section, zstd};
-use super::texts::TextsWriter;
+use super::texts::{TextsWriter, place_of};
 
 pub const MAGIC: &[u8; 8] = b"weirspn\x02";
 /// A group ends when it has this many rows; a trace is in one group.
@@ -68,6 +68,33 @@ impl<T> Default for Table<T> {
 }
 
 const ADDRESSES_MAX: usize = 1024;
+/// Names of attributes that are known by address.
+const NAMES: usize = 256;
+
+/// Where in its trace a span is.
+pub enum Places<'a> {
+    /// So few are looked through.
+    Few(&'a [Arc<Span>]),
+    Many(AHashMap<SpanId, u64>),
+}
+
+const FEW: usize = 32;
+
+impl<'a> Places<'a> {
+    pub fn of(spans: &'a [Arc<Span>]) -> Self {
+        if spans.len() <= FEW {
+            return Self::Few(spans);
+        }
+        // Of those with one id the first counts.
+        Self::Many(spans.iter().enumerate().rev().map(|(place, span)| (span.span_id, place as u64)).collect())
+    }
+    pub fn get(&self, id: SpanId) -> Option<u64> {
+        match self {
+            Self::Few(spans) => spans.iter().position(|span| span.span_id == id).map(|place| place as u64),
+            Self::Many(places) => places.get(&id).copied(),
+        }
+    }
+}
 
 impl<T> Table<T> {
     fn of(&mut self, item: &Arc<T>, encode: impl FnOnce(&mut Vec<u8>, &T)) -> u32 {
@@ -118,6 +145,8 @@ pub struct Builder {
     columns: Vec<Column>,
     /// Numbers of attribute columns by type and name.
     numbers: [AHashMap<Arc<str>, u32>; 7],
+    /// The same by address and type, as spans share their names.
+    shared_names: Vec<Option<(Arc<str>, u8, u32)>>,
     names: Vec<u8>,
     texts: TextsWriter,
     resources: Table<Resource>,
@@ -142,6 +171,7 @@ impl Builder {
             class,
             columns: (0..fixed::N).map(|_| Column::default()).collect(),
             numbers: Default::default(),
+            shared_names: vec![None; NAMES],
             names: Vec::new(),
             texts: TextsWriter::default(),
             resources: Table::default(),
@@ -165,8 +195,7 @@ impl Builder {
         if self.group.rows > 0 && self.group.rows + spans.len() > self.group_rows {
             self.end_group();
         }
-        let places: AHashMap<SpanId, u64> =
-            spans.iter().enumerate().rev().map(|(place, span)| (span.span_id, place as u64)).collect();
+        let places = Places::of(spans);
         for span in spans {
             self.span(span, &places);
             self.group.first = self.group.first.min(span.start);
@@ -179,10 +208,10 @@ impl Builder {
         put(&mut self.lengths, spans.len() as u64);
     }
 
-    fn span(&mut self, span: &Span, places: &AHashMap<SpanId, u64>) {
+    fn span(&mut self, span: &Span, places: &Places<'_>) {
         let mut shape = std::mem::take(&mut self.shape);
         shape.clear();
-        let parent = match span.parent.map(|parent| (parent, places.get(&parent))) {
+        let parent = match span.parent.map(|parent| (parent, places.get(parent))) {
             None => 0,
             Some((_, Some(place))) => place + 1,
             Some((parent, None)) => {
@@ -205,9 +234,9 @@ impl Builder {
             shape.push(fixed::EXTRAS as u32);
         }
         let form = Form {
-            name: self.texts.of(span.name.as_bytes()),
-            message: self.texts.of(span.status.message.as_bytes()),
-            state: self.texts.of(span.trace_state.as_bytes()),
+            name: self.texts.of_shared(&span.name),
+            message: self.texts.of_shared(&span.status.message),
+            state: self.texts.of_shared(&span.trace_state),
             kind: kind_number(span.kind) << 4 | status_number(span.status.code),
             flags: span.flags,
             resource: self.resources.of(&span.resource, |out, r| loose::put_attributes(out, &r.attributes)),
@@ -233,6 +262,19 @@ impl Builder {
     }
 
     fn column(&mut self, name: &Arc<str>, kind: u8) -> u32 {
+        let place = place_of(Arc::as_ptr(name).addr(), NAMES);
+        if let Some((known, of, number)) = &self.shared_names[place]
+            && *of == kind
+            && Arc::ptr_eq(known, name)
+        {
+            return *number;
+        }
+        let number = self.column_of(name, kind);
+        self.shared_names[place] = Some((name.clone(), kind, number));
+        number
+    }
+
+    fn column_of(&mut self, name: &Arc<str>, kind: u8) -> u32 {
         let numbers = &mut self.numbers[usize::from(kind)];
         if let Some(number) = numbers.get(name) {
             return *number;
@@ -247,7 +289,7 @@ impl Builder {
 
     fn value(&mut self, value: &AttrValue) -> u64 {
         match value {
-            AttrValue::Str(text) => u64::from(self.texts.of(text.as_bytes())),
+            AttrValue::Str(text) => u64::from(self.texts.of_shared(text)),
             AttrValue::Int(v) => ordered(*v),
             AttrValue::Double(v) => v.to_bits(),
             AttrValue::Bool(v) => u64::from(*v),

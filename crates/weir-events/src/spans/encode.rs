@@ -8,7 +8,9 @@ use ahash::AHashMap;
 use weir_model::span::Attributes;
 use weir_model::{AttrValue, Resource, Scope, Span, SpanKind, StatusCode};
 
+use super::build::Places;
 use super::bytes::{put, put_bytes, put_signed};
+use super::texts::place_of;
 
 /// The fixed columns, in the order in which they are stored.
 #[derive(Clone, Copy)]
@@ -77,19 +79,36 @@ pub(super) fn status_number(code: StatusCode) -> u8 {
     }
 }
 
-#[derive(Default)]
+/// Texts that are known by address.
+const ADDRESSES: usize = 512;
+
 struct Strings<'a> {
     index: AHashMap<&'a str, u64>,
     list: Vec<&'a str>,
+    /// The same by address: spans share the texts that repeat.
+    shared: Vec<(&'a str, u64)>,
+}
+
+impl Default for Strings<'_> {
+    fn default() -> Self {
+        Self { index: AHashMap::new(), list: Vec::new(), shared: vec![("", u64::MAX); ADDRESSES] }
+    }
 }
 
 impl<'a> Strings<'a> {
     fn of(&mut self, text: &'a str) -> u64 {
+        let place = place_of(text.as_ptr().addr(), ADDRESSES);
+        let (known, number) = self.shared[place];
+        if std::ptr::eq(known, text) && number != u64::MAX {
+            return number;
+        }
         let next = self.list.len() as u64;
-        *self.index.entry(text).or_insert_with(|| {
+        let number = *self.index.entry(text).or_insert_with(|| {
             self.list.push(text);
             next
-        })
+        });
+        self.shared[place] = (text, number);
+        number
     }
 }
 
@@ -132,6 +151,8 @@ struct Page<'a> {
     resources: Table<Resource>,
     scopes: Table<Scope>,
     shapes: AHashMap<Vec<(u64, u8)>, u64>,
+    /// The shape of the span at hand.
+    shape: Vec<(u64, u8)>,
     /// Of each attribute's name and type, the values.
     values: AHashMap<(u64, u8), usize>,
     value_columns: Vec<Vec<u8>>,
@@ -143,7 +164,7 @@ pub fn encode_page(traces: &[&[Arc<Span>]]) -> Vec<u8> {
     let mut first = 0;
     for spans in traces {
         put(page.column(Column::TraceLengths), spans.len() as u64);
-        let places: AHashMap<_, _> = spans.iter().enumerate().map(|(k, span)| (span.span_id, k as u64)).collect();
+        let places = Places::of(spans);
         // A trace begins near the one before it, a span near the one before it.
         let mut before = first;
         first = spans.first().map_or(first, |span| span.start.0);
@@ -165,10 +186,10 @@ impl<'a> Page<'a> {
         put(self.column(column), index);
     }
 
-    fn span(&mut self, span: &'a Span, places: &AHashMap<weir_model::SpanId, u64>, before: i64) {
+    fn span(&mut self, span: &'a Span, places: &Places<'_>, before: i64) {
         self.column(Column::SpanIds).extend_from_slice(&span.span_id.0);
         // No parent, a parent outside of this page's part of the trace, or its place in it.
-        match span.parent.map(|parent| (parent, places.get(&parent))) {
+        match span.parent.map(|parent| (parent, places.get(parent))) {
             None => self.column(Column::Parents).push(0),
             Some((parent, None)) => {
                 self.column(Column::Parents).push(1);
@@ -213,7 +234,8 @@ impl<'a> Page<'a> {
 
     /// The names and types as a shape, each value into the column of its name and type.
     fn attributes(&mut self, attributes: &'a Attributes) {
-        let mut shape = Vec::with_capacity(attributes.len());
+        let mut shape = std::mem::take(&mut self.shape);
+        shape.clear();
         for (name, value) in attributes {
             let key = (self.strings.of(name), type_of(value));
             let next = self.value_columns.len();
@@ -226,14 +248,16 @@ impl<'a> Page<'a> {
             put_value(&mut self.value_columns[column], value, &mut self.strings);
             shape.push((column as u64, key.1));
         }
-        let next = self.shapes.len() as u64;
-        let out = &mut self.columns[Column::Shapes as usize];
-        let index = *self.shapes.entry(shape).or_insert_with_key(|shape| {
+        let index = self.shapes.get(&shape).copied().unwrap_or_else(|| {
+            let next = self.shapes.len() as u64;
+            let out = &mut self.columns[Column::Shapes as usize];
             put(out, shape.len() as u64);
             shape.iter().for_each(|(column, _)| put(out, *column));
+            self.shapes.insert(shape.clone(), next);
             next
         });
         put(self.column(Column::ShapeOf), index);
+        self.shape = shape;
     }
 
     fn finish(mut self) -> Vec<u8> {

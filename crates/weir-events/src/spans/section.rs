@@ -1,5 +1,7 @@
 //! Parts of a block's file that have a checksum of their own.
 
+use std::cell::RefCell;
+
 use bytes::Bytes;
 use weir_wal::{DirError, DirFile};
 
@@ -53,8 +55,18 @@ impl Sections {
     }
 }
 
+thread_local! {
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// By a context that is kept: to make one costs more than to compress a chunk.
 pub fn zstd(bytes: &[u8]) -> Vec<u8> {
-    zstd::bulk::compress(bytes, ZSTD_LEVEL).expect("compressing into memory does not fail")
+    COMPRESSOR.with_borrow_mut(|kept| {
+        let compressor = kept.get_or_insert_with(|| {
+            zstd::bulk::Compressor::new(ZSTD_LEVEL).expect("a valid level and memory for a context")
+        });
+        compressor.compress(bytes).expect("compressing into memory does not fail")
+    })
 }
 
 pub fn put_section(out: &mut Vec<u8>, section: Section) {

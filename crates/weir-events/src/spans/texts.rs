@@ -28,9 +28,41 @@ pub struct TextsWriter {
     ends: Vec<usize>,
     numbers: HashTable<u32>,
     hasher: ahash::RandomState,
+    shared: ByAddress,
+}
+
+const ADDRESSES: usize = 1024;
+
+/// Numbers of texts by their address, each in the one place it names: spans share the texts that repeat, and an
+/// address is sooner compared than a text. What is here is held, so that no other text gets its address.
+struct ByAddress(Vec<Option<(Arc<str>, u32)>>);
+
+impl Default for ByAddress {
+    fn default() -> Self {
+        Self(vec![None; ADDRESSES])
+    }
+}
+
+/// Where among `n` places the address belongs.
+pub fn place_of(address: usize, n: usize) -> usize {
+    // Allocations are aligned; what lies above decides.
+    ((address >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) % n
 }
 
 impl TextsWriter {
+    /// The same for a text that others may share.
+    pub fn of_shared(&mut self, text: &Arc<str>) -> u32 {
+        let place = place_of(Arc::as_ptr(text).addr(), ADDRESSES);
+        if let Some((known, number)) = &self.shared.0[place]
+            && Arc::ptr_eq(known, text)
+        {
+            return *number;
+        }
+        let number = self.of(text.as_bytes());
+        self.shared.0[place] = Some((text.clone(), number));
+        number
+    }
+
     pub fn of(&mut self, text: &[u8]) -> u32 {
         let hash = self.hasher.hash_one(text);
         let (arena, ends) = (&self.arena, &self.ends);
