@@ -57,8 +57,7 @@ pub struct AgentArgs {
 pub fn main(args: AgentArgs) -> anyhow::Result<ExitCode> {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(args))?;
+    crate::runtime()?.block_on(run(args))?;
     Ok(ExitCode::SUCCESS)
 }
 

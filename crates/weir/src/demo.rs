@@ -58,8 +58,7 @@ fn ratio(text: &str) -> Result<f64, String> {
 
 pub fn main(args: DemoArgs) -> anyhow::Result<ExitCode> {
     log_to_stderr("warn");
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run(args))?;
+    crate::runtime()?.block_on(run(args))?;
     Ok(ExitCode::SUCCESS)
 }
 

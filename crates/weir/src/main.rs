@@ -21,6 +21,13 @@ mod test;
 mod test_rules;
 mod web_config;
 
+/// For servers. A thread for blocking work that has nothing to do ends at once: each holds pages of memory that no other
+/// thread can use, and the threads of a busy minute would otherwise take turns for ever.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    let idle = std::time::Duration::from_millis(100);
+    tokio::runtime::Builder::new_multi_thread().thread_keep_alive(idle).enable_all().build()
+}
+
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
