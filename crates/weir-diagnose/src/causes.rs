@@ -16,6 +16,8 @@ const EVIDENCE_MAX: usize = 8;
 const DEPLOYED_BEFORE_MS: i64 = 90_000;
 /// Readings are seconds apart: trouble may seem to begin a little before the deployment.
 const DEPLOYED_AFTER_MS: i64 = 5_000;
+/// A version that consumed all partitions for this long is not why one of them stands still.
+const RAN_WELL_MS: i64 = 30_000;
 /// What a deployment just before adds to a suspect whose own signals worsened.
 const DEPLOYED_FACTOR: f64 = 1.4;
 const DEPLOYED_BONUS: f64 = 0.6;
@@ -33,18 +35,20 @@ pub struct Context<'a> {
     pub changes: &'a [Change],
 }
 
+/// What a bad version does to its own signals.
+fn is_worse(f: &Finding) -> bool {
+    use Aspect::{Cpu, Dependency, Errors, Logs, Memory, SelfTime, Structure};
+    matches!(f.aspect, SelfTime | Dependency | Errors | Structure | Logs | Cpu | Memory) && f.weight >= WORSE_WEIGHT
+}
+
 /// The deployment of a suspect that its trouble followed.
 pub fn deployment<'a>(suspect: &Suspect, context: &Context<'a>) -> Option<&'a Change> {
-    use Aspect::{Cpu, Dependency, Errors, Logs, Memory, SelfTime, Structure};
-    let worse = |f: &&Finding| {
-        matches!(f.aspect, SelfTime | Dependency | Errors | Structure | Logs | Cpu | Memory) && f.weight >= WORSE_WEIGHT
-    };
     let slack = context.slice_ms + DEPLOYED_AFTER_MS;
     let of_suspect = |c: &&Change| {
         c.kind == ChangeKind::Deployment && c.entity.kind == EntityKind::Service && c.entity.name == suspect.service
     };
     let followed = |change: &&Change| {
-        suspect.findings.iter().filter(worse).any(|f| {
+        suspect.findings.iter().filter(|f| is_worse(f)).any(|f| {
             let later = f.since.0 - change.at.0;
             (-slack..=DEPLOYED_BEFORE_MS).contains(&later)
         })
@@ -63,19 +67,23 @@ pub fn weigh_changes(suspects: &mut [Suspect], context: &Context<'_>) {
 }
 
 /// The thing: a statement whose work grew beats a deployment, a deployment beats slowness, and a
-/// stalled partition is told when nothing in the consumer explains it.
+/// stalled partition is told when nothing in the consumer explains it, or when the version ran well before.
 fn thing(suspect: &Suspect, context: &Context<'_>) -> Thing {
     let heaviest = suspect.findings.first().map_or(0.0, |f| f.weight);
     let statement = suspect.findings.iter().find(|f| matches!(f.thing, Thing::Statement { .. }));
     if let Some(finding) = statement.filter(|f| f.work_grew && f.weight >= heaviest * 0.3) {
         return finding.thing.clone();
     }
-    if let Some(change) = deployment(suspect, context)
+    let stall = suspect.findings.iter().find(|f| matches!(f.thing, Thing::Partition { .. }));
+    let ran_well = |change: &Change| {
+        let trouble = suspect.findings.iter().filter(|f| is_worse(f) || f.thing != Thing::None).map(|f| f.since);
+        stall.is_some() && trouble.min().is_some_and(|first| first.0 - change.at.0 >= RAN_WELL_MS)
+    };
+    if let Some(change) = deployment(suspect, context).filter(|change| !ran_well(change))
         && let Some(version) = change.to.clone()
     {
         return Thing::Version { version, previous: change.from.clone() };
     }
-    let stall = suspect.findings.iter().find(|f| matches!(f.thing, Thing::Partition { .. }));
     let heavier = |a: &&Finding, b: Option<&Finding>| b.is_none_or(|b| a.weight >= b.weight);
     if let Some(finding) = statement.filter(|f| heavier(f, stall) && f.weight >= heaviest * 0.5) {
         return finding.thing.clone();

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use weir_diagnose::{Diagnosis, Question, Sources, Thing, diagnose};
 use weir_events::{ChangeLog, LogStore, MemSpans};
-use weir_model::sink::{MetricBatch, MetricSink, SeriesBatch, SpanSink};
+use weir_model::sink::{LogSink, MetricBatch, MetricSink, SeriesBatch, SpanSink, StreamBatch};
 use weir_model::source::ReadContext;
 use weir_model::{
-    AttrValue, Budget, Change, ChangeKind, ChangeSink, EntityId, EntityKind, Labels, Nanos, Resource, Sample, Span,
-    SpanId, SpanKind, SpanStatus, StatusCode, TenantId, TimeRange, Timestamp, TraceId,
+    AttrValue, Budget, Change, ChangeKind, ChangeSink, EntityId, EntityKind, Labels, LogEntry, Nanos, Resource, Sample,
+    Span, SpanId, SpanKind, SpanStatus, StatusCode, TenantId, TimeRange, Timestamp, TraceId,
 };
 use weir_tsdb::Head;
 
@@ -34,6 +34,43 @@ enum Fault {
     BadVersion,
     /// The worker's new version is sound, the writer's statement is slow 15 s later.
     SoundVersionThenSlowStatement,
+    /// The writer's new version is sound; later the writer waits on one record and says so in a new line.
+    SoundVersionThenBlocked(i64),
+}
+
+impl Fault {
+    fn blocked(self) -> Option<i64> {
+        match self {
+            Self::Blocked(partition) | Self::SoundVersionThenBlocked(partition) => Some(partition),
+            _ => None,
+        }
+    }
+
+    /// A line a second, and while it waits one more.
+    fn writers_log(self) -> StreamBatch {
+        let line = |at_s: i64, text: &str| LogEntry {
+            at: Nanos(at_s * 1_000_000_000),
+            line: text.into(),
+            metadata: vec![("detected_level".into(), "info".into())],
+        };
+        let mut entries = Vec::new();
+        for second in BEGIN_S..END_S {
+            entries.push(line(second, "20 totals written"));
+            if self.blocked().is_some() && second >= FAULT_S {
+                entries.push(line(second, "match 7: no such row, trying again"));
+            }
+        }
+        StreamBatch { labels: Labels::from_pairs([("service_name", "writer")]), entries }
+    }
+
+    /// Who was deployed, and when.
+    fn deployed(self) -> Option<(&'static str, i64)> {
+        match self {
+            Self::BadVersion | Self::SoundVersionThenSlowStatement => Some(("worker", FAULT_S)),
+            Self::SoundVersionThenBlocked(_) => Some(("writer", FAULT_S - 45)),
+            _ => None,
+        }
+    }
 }
 
 struct Pipeline {
@@ -55,8 +92,8 @@ struct Part<'a> {
 
 impl Pipeline {
     fn version(&self, service: &str, at_s: i64) -> &'static str {
-        let new = matches!(self.fault, Fault::BadVersion | Fault::SoundVersionThenSlowStatement);
-        if new && service == "worker" && at_s >= FAULT_S { "2.0.0" } else { "1.0.0" }
+        let new = self.fault.deployed().is_some_and(|(who, since)| who == service && at_s >= since);
+        if new { "2.0.0" } else { "1.0.0" }
     }
 
     fn span(&mut self, trace: u64, at_s: i64, part: Part<'_>) -> SpanId {
@@ -161,7 +198,7 @@ impl Pipeline {
             return;
         }
         let sent = self.span(trace, at_s, send("worker", "send done", Some(consumer), at_ms - 0.6, "done"));
-        let blocked = matches!(self.fault, Fault::Blocked(p) if p == trace as i64 % PARTITIONS && at_s >= FAULT_S);
+        let blocked = self.fault.blocked() == Some(trace as i64 % PARTITIONS) && at_s >= FAULT_S;
         if !blocked {
             self.stage(trace, at_s, at_ms + 2.0, sent, "writer");
         }
@@ -177,7 +214,7 @@ impl Pipeline {
                     ("topic", topic.to_owned()),
                     ("partition", partition.to_string()),
                 ]);
-                let blocked = self.fault == Fault::Blocked(partition) && group == "writers";
+                let blocked = self.fault.blocked() == Some(partition) && group == "writers";
                 let level = |s: i64| if blocked && s > FAULT_S { (s - FAULT_S) as f64 } else { 0.1 };
                 let samples = (BEGIN_S..END_S).map(|s| Sample::new(s * 1000, level(s))).collect();
                 batch.series.push(SeriesBatch { labels, samples, ..SeriesBatch::default() });
@@ -201,14 +238,14 @@ fn ask(fault: Fault) -> Diagnosis {
     metrics.append(&tenant, &pipeline.lag()).unwrap();
     spans.append(&tenant, &pipeline.spans).unwrap();
     let changes = Arc::new(ChangeLog::default());
-    if matches!(fault, Fault::BadVersion | Fault::SoundVersionThenSlowStatement) {
+    if let Some((service, at_s)) = fault.deployed() {
         changes.record(
             &tenant,
             Change {
-                at: Timestamp(FAULT_S * 1000),
+                at: Timestamp(at_s * 1000),
                 kind: ChangeKind::Deployment,
-                entity: EntityId::new(EntityKind::Service, "worker"),
-                title: "worker went from version 1.0.0 to 2.0.0".into(),
+                entity: EntityId::new(EntityKind::Service, service),
+                title: format!("{service} went from version 1.0.0 to 2.0.0"),
                 from: Some("1.0.0".into()),
                 to: Some("2.0.0".into()),
                 instances: Vec::new(),
@@ -217,7 +254,9 @@ fn ask(fault: Fault) -> Diagnosis {
             },
         );
     }
-    let sources = Sources { metrics, logs: Arc::new(LogStore::new(&budget)), spans, changes };
+    let logs = Arc::new(LogStore::new(&budget));
+    logs.append(&tenant, &[fault.writers_log()]).unwrap();
+    let sources = Sources { metrics, logs, spans, changes };
     let at = |s: i64| Timestamp(s * 1000);
     let question = Question {
         tenant,
@@ -253,6 +292,7 @@ fn a_statement_that_reads_more_rows_is_named_wherever_it_runs() {
 fn a_blocked_partition_is_named_with_its_group() {
     let want = Thing::Partition { group: "writers".into(), topic: "done".into(), partition: Some(2) };
     check(Fault::Blocked(2), "writer", |thing| *thing == want);
+    check(Fault::SoundVersionThenBlocked(2), "writer", |thing| *thing == want);
 }
 
 #[test]
