@@ -6,7 +6,7 @@
 mod file;
 pub(crate) mod http;
 mod remote;
-mod sd;
+pub(crate) mod sd;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use weir_model::histogram::{SCHEMA_MAX, SCHEMA_MIN};
 
 use crate::relabel::RelabelConfig;
 
+pub(crate) use file::size as parse_size;
 pub use http::{Auth, HttpConfig, OAuth2, Proxy, Secret, Tls, TlsVersion};
 pub use remote::{QueueConfig, RemoteWriteConfig, RemoteWriteVersion};
 pub use sd::{ConsulSd, DnsSd, DnsType, FileSd, HttpSd, KubernetesRole, KubernetesSd, SdConfig};

@@ -26,7 +26,7 @@ pub(crate) fn files(pattern: &Path) -> Result<Vec<PathBuf>, String> {
 }
 
 /// Steps back to the last `*` only, so that no pattern takes longer than pattern times name.
-fn is_match(pattern: &[u8], name: &[u8]) -> bool {
+pub(crate) fn is_match(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;
     while n < name.len() {

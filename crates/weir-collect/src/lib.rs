@@ -1,4 +1,5 @@
-//! Scraping, service discovery and remote write, as a `prometheus.yml` says.
+//! Scraping, service discovery and remote write, as a `prometheus.yml` says, and following of log files
+//! ([`logs`]), as a Promtail configuration says.
 //!
 //! [`PrometheusConfig`] is a checked `prometheus.yml`; [`Collector`] keeps one loop per target and
 //! writes through `weir_ingest::Ingest`. What a scrape becomes is decided by the pure
@@ -17,6 +18,7 @@ mod discover;
 mod fetch;
 mod glob;
 mod http;
+pub mod logs;
 mod md5;
 mod metrics;
 mod relabel;

@@ -2,10 +2,12 @@
 //!
 //! Source: Loki `pkg/push/push.proto`, spec section 2.
 
+mod collected;
 mod json;
 mod labels;
 mod proto;
 
+pub use collected::collected;
 pub use json::decode as decode_json;
 pub use proto::decode as decode_proto;
 

@@ -22,6 +22,8 @@ pub enum Protocol {
     LokiPush,
     ElasticBulk,
     Scrape,
+    /// Log files that weir follows.
+    Tail,
     /// weir writing for itself: recorded series, span metrics, lag.
     Internal,
 }

@@ -39,6 +39,6 @@ pub use pipeline::json;
 pub use pipeline::line_pattern::LinePattern;
 pub use pipeline::logfmt;
 pub use pipeline::pattern::PatternParser;
-pub use pipeline::template::LineTemplate;
+pub use pipeline::template::{LineTemplate, functions as template_functions};
 pub use pipeline::{Origin, PipelineError};
 pub use units::{format_duration, parse_bytes, parse_duration};

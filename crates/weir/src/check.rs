@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use weir_collect::PrometheusConfig;
+use weir_collect::logs::PromtailConfig;
 use weir_collector::CollectorConfig;
 use weir_rules::read_rule_files;
 
@@ -24,6 +25,8 @@ enum What {
     Alertmanager(Files),
     /// Configurations of the OpenTelemetry Collector.
     Collector(Files),
+    /// Configurations of Promtail.
+    Promtail(Files),
     /// Objectives: weir's short form, OpenSLO, Sloth.
     Slos {
         /// The alertmanager.yml whose routes their pages take; they must end at a receiver that pages.
@@ -55,6 +58,7 @@ pub fn main(args: CheckArgs) -> anyhow::Result<ExitCode> {
         What::Config(Files { files }) => (files, Box::new(config)),
         What::Alertmanager(Files { files }) => (files, Box::new(alertmanager)),
         What::Collector(Files { files }) => (files, Box::new(collector)),
+        What::Promtail(Files { files }) => (files, Box::new(promtail)),
         What::Slos { alertmanager_config, files } => {
             let routes = alertmanager_config.map(|path| weir_alert::read_config(&path)).transpose()?;
             (files, Box::new(move |file: &Path| slos(file, routes.as_ref())))
@@ -147,4 +151,11 @@ fn collector(file: &Path) -> Result<Found, Vec<String>> {
     ];
     let warnings = config.warnings.iter().map(|warning| format!("{}: {warning}", file.display())).collect();
     Ok(Found { summary: summary.join(", "), warnings })
+}
+
+fn promtail(file: &Path) -> Result<Found, Vec<String>> {
+    let config = PromtailConfig::load(file).map_err(|e| vec![format!("{:#}", anyhow::Error::from(e))])?;
+    let summary =
+        [counted(config.scrape_configs.len(), "scrape config"), counted(config.clients.len(), "client")].join(", ");
+    Ok(Found { summary, warnings: config.warnings })
 }

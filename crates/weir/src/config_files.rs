@@ -9,18 +9,24 @@ use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 use weir_alert::{Alerts, Config};
 use weir_api::{Reload, Slos};
+use weir_collect::logs::PromtailConfig;
 use weir_collect::{Collector, PrometheusConfig, RemoteWrites};
 use weir_model::TenantId;
 use weir_rules::{Language, MissingInput, RuleGroup, Rules, read_rules};
 use weir_slo::Slo;
 
 use crate::slo;
+use crate::tail::Tail;
 
 #[derive(clap::Args, Clone)]
 pub struct ConfigFiles {
     /// Prometheus' configuration: scraping and rule files.
     #[arg(long, value_name = "FILE")]
     prometheus_config: Option<PathBuf>,
+    /// Promtail's configuration: log files to follow, and what is made of their lines; they are stored here,
+    /// whatever its `clients` say.
+    #[arg(long, value_name = "FILE")]
+    promtail_config: Option<PathBuf>,
     /// Alertmanager's configuration: routes, receivers, inhibition.
     #[arg(long, value_name = "FILE")]
     alertmanager_config: Option<PathBuf>,
@@ -43,6 +49,7 @@ pub struct ConfigFiles {
 /// What the files say, checked.
 pub struct Loaded {
     pub prometheus: Option<PrometheusConfig>,
+    pub promtail: Option<PromtailConfig>,
     /// By tenant; there is one for requests that name none.
     pub groups: BTreeMap<TenantId, Vec<RuleGroup>>,
     pub alertmanager: Config,
@@ -56,6 +63,7 @@ impl ConfigFiles {
             None => Config::silent(),
         };
         let prometheus = self.prometheus_config.as_deref().map(read_prometheus).transpose()?;
+        let promtail = self.promtail_config.as_deref().map(read_promtail).transpose()?;
         let mut groups = match &self.loki_rules {
             Some(folder) => read_loki_rules(folder).context("--ruler.storage.local.directory")?,
             None => BTreeMap::new(),
@@ -67,12 +75,20 @@ impl ConfigFiles {
         own.extend(read_groups(&self.traceql_rules, Language::Traceql).context("--rules.traceql")?);
         let slos = slo::read(&self.slos).context("--slos")?;
         own.extend(slo::groups(&slos)?);
-        Ok(Loaded { prometheus, groups, alertmanager, slos })
+        Ok(Loaded { prometheus, promtail, groups, alertmanager, slos })
     }
 }
 
 fn read_prometheus(path: &Path) -> anyhow::Result<PrometheusConfig> {
     let config = PrometheusConfig::load(path).context("--prometheus-config")?;
+    for warning in &config.warnings {
+        tracing::warn!(file = %path.display(), "{warning}");
+    }
+    Ok(config)
+}
+
+pub fn read_promtail(path: &Path) -> anyhow::Result<PromtailConfig> {
+    let config = PromtailConfig::load(path).context("--promtail-config")?;
     for warning in &config.warnings {
         tracing::warn!(file = %path.display(), "{warning}");
     }
@@ -116,6 +132,7 @@ fn read_groups(patterns: &[PathBuf], language: Language) -> anyhow::Result<Vec<R
 #[derive(Clone)]
 pub struct Configured {
     pub collector: Collector,
+    pub tail: Tail,
     pub remote: RemoteWrites,
     pub rules: Rules,
     pub alerts: Alerts,
@@ -127,6 +144,7 @@ impl Configured {
     pub fn apply(
         &self,
         prometheus: Option<PrometheusConfig>,
+        promtail: Option<PromtailConfig>,
         mut groups: BTreeMap<TenantId, Vec<RuleGroup>>,
         slos: Vec<Slo>,
     ) -> anyhow::Result<()> {
@@ -144,6 +162,9 @@ impl Configured {
         for (tenant, groups) in groups {
             self.rules.load(&tenant, groups);
         }
+        if let Some(config) = promtail {
+            self.tail.apply(config).context("--promtail-config")?;
+        }
         *self.slos.write() = slos.into();
         tracing::info!(n_scrapes, n_groups, "scrape configuration and rules read");
         Ok(())
@@ -153,7 +174,7 @@ impl Configured {
     pub fn reload(self, files: ConfigFiles) -> Reload {
         Arc::new(move || {
             let loaded = files.read().map_err(|e| format!("{e:#}"))?;
-            self.apply(loaded.prometheus, loaded.groups, loaded.slos).map_err(|e| format!("{e:#}"))?;
+            self.apply(loaded.prometheus, loaded.promtail, loaded.groups, loaded.slos).map_err(|e| format!("{e:#}"))?;
             self.alerts.reload(loaded.alertmanager);
             Ok(())
         })

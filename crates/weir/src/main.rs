@@ -17,6 +17,7 @@ mod own_metrics;
 mod serve;
 mod slo;
 mod smoke;
+mod tail;
 mod test;
 mod test_rules;
 mod web_config;

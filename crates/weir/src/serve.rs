@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use weir_api::{App, DemoControl, Slos};
+use weir_collect::logs::LogMetrics;
 use weir_collect::remote::QUEUE_BYTES_DEFAULT;
 use weir_collect::{Collector, CollectorOptions, RemoteOptions, RemoteWrites, Tee};
 use weir_collector::{SpanMetrics, SpanMetricsOptions};
@@ -29,6 +30,7 @@ use crate::data::{self, DataArgs, DataDir};
 use crate::listen::{self, Protection};
 use crate::memory;
 use crate::own_metrics::OwnMetrics;
+use crate::tail::{IntoStore, Tail, TailOptions};
 use crate::web_config::WebConfig;
 
 #[derive(Args, Clone)]
@@ -218,7 +220,7 @@ fn build(
     feed.subscribe(poller.observer());
     let lag = poller.handle();
     tokio::spawn(poller.run(shutdown.clone()));
-    let Loaded { prometheus, groups, alertmanager, slos } = files.read()?;
+    let Loaded { prometheus, promtail, groups, alertmanager, slos } = files.read()?;
     let Alerting { rules, alerts } = alerting::start(
         alertmanager,
         prometheus.as_ref(),
@@ -243,14 +245,24 @@ fn build(
         shutdown: shutdown.clone(),
     });
     collector.metrics().register(&mut registry);
+    let log_metrics = LogMetrics::default();
+    log_metrics.register(&mut registry);
+    let tail = Tail::new(TailOptions {
+        data: data.dir.clone(),
+        receiver: Box::new(IntoStore::new(ingest.clone(), log_metrics.clone())),
+        clock: clock.clone(),
+        shutdown: shutdown.clone(),
+        metrics: log_metrics,
+    });
     let configured = Configured {
         collector: collector.clone(),
+        tail,
         remote,
         rules: rules.clone(),
         alerts: alerts.clone(),
         slos: Slos::default(),
     };
-    configured.apply(prometheus, groups, slos)?;
+    configured.apply(prometheus, promtail, groups, slos)?;
     let slos = configured.slos.clone();
     let reload = configured.reload(files);
     tokio::spawn(reload_on_hangup(reload.clone(), shutdown.clone()));

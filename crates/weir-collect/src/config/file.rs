@@ -190,7 +190,7 @@ struct Group {
 
 /// `1m30s`
 #[derive(Clone, Copy)]
-pub(super) struct Dur(pub Duration);
+pub(crate) struct Dur(pub Duration);
 
 impl<'de> Deserialize<'de> for Dur {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -222,7 +222,7 @@ impl<'de> Deserialize<'de> for Size {
     }
 }
 
-fn size(text: &str) -> Option<usize> {
+pub(crate) fn size(text: &str) -> Option<usize> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: usize = text[..digits].parse().ok()?;
     let shift = match text[digits..].trim().to_ascii_uppercase().as_str() {

@@ -115,7 +115,7 @@ pub struct KubernetesSd {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct FileSdFile {
+pub(crate) struct FileSdFile {
     files: Vec<String>,
     refresh_interval: Option<Dur>,
 }
@@ -198,7 +198,7 @@ impl DnsSdFile {
 }
 
 http_section! {
-    pub(super) struct ConsulSdFile {
+    pub(crate) struct ConsulSdFile {
         server: Option<String>,
         path_prefix: Option<String>,
         token: Option<String>,
@@ -285,7 +285,7 @@ struct AttachFile {
 }
 
 http_section! {
-    pub(super) struct KubernetesSdFile {
+    pub(crate) struct KubernetesSdFile {
         role: KubernetesRole,
         api_server: Option<String>,
         kubeconfig_file: Option<PathBuf>,

@@ -22,6 +22,7 @@ mod promtool;
 mod remote_write;
 mod ruler;
 mod slos;
+mod tail;
 mod traces_restart;
 mod unknown;
 mod web_config;

@@ -67,7 +67,8 @@ impl LineTemplate {
     }
 }
 
-fn functions() -> Functions {
+/// What templates may call; `__line__`, `__timestamp__` and `now` fail where there is no line of a query.
+pub fn functions() -> Functions {
     let mut f = Functions::builtin();
     f.register("__line__", |call, _| {
         let env = call.env.downcast_ref::<LineEnv>().ok_or("no line here")?;

@@ -1,0 +1,71 @@
+//! A line on its way through the stages.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use weir_model::{Labels, Nanos};
+
+/// What stages found, for other stages.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Text(String),
+    Number(f64),
+    Bool(bool),
+    Null,
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl Value {
+    /// `None` for null, which is no text.
+    pub fn text(&self) -> Option<Cow<'_, str>> {
+        Some(match self {
+            Self::Text(text) => Cow::Borrowed(text),
+            Self::Number(number) => weir_go::format_f(*number).into(),
+            Self::Bool(true) => "true".into(),
+            Self::Bool(false) => "false".into(),
+            Self::Null => return None,
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub labels: Labels,
+    pub at: Nanos,
+    pub line: String,
+    pub metadata: Vec<(Arc<str>, Arc<str>)>,
+    pub extracted: BTreeMap<String, Value>,
+    /// As a stage set it.
+    pub tenant: Option<String>,
+    /// Where in the file its first byte stands.
+    pub from: u64,
+}
+
+impl Entry {
+    pub fn new(labels: Labels, at: Nanos, line: String, from: u64) -> Self {
+        Self { labels, at, line, metadata: Vec::new(), extracted: BTreeMap::new(), tenant: None, from }
+    }
+
+    /// The extracted value as text.
+    pub fn text(&self, name: &str) -> Option<Cow<'_, str>> {
+        self.extracted.get(name)?.text()
+    }
+
+    /// What a stage with an optional `source` reads.
+    pub fn source(&self, source: Option<&str>) -> Option<Cow<'_, str>> {
+        match source {
+            Some(name) => self.text(name),
+            None => Some(Cow::Borrowed(&self.line)),
+        }
+    }
+
+    pub fn extract(&mut self, name: &str, value: Value) {
+        self.extracted.insert(name.to_owned(), value);
+    }
+}
