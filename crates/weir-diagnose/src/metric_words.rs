@@ -74,6 +74,8 @@ pub fn meaning(name: &str) -> Option<Meaning> {
     let unit = match () {
         () if percent => "%",
         () if any(&["millicores"]) => "m",
+        // Of a histogram or summary: how many, whatever is measured.
+        () if counter && lower.ends_with("_count") => "/s",
         () if any(&["seconds"]) && (aspect == Aspect::Latency || !counter) => "s",
         () if any(&["ms", "milliseconds"]) => "ms",
         () if any(&["bytes"]) => "B",
@@ -87,6 +89,14 @@ pub fn meaning(name: &str) -> Option<Meaning> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_count_has_no_unit_of_what_is_counted() {
+        for (name, want) in [("http_request_duration_seconds_count", "/s"), ("http_request_duration_seconds_sum", "s")]
+        {
+            assert_eq!(meaning(name).map(|m| m.unit), Some(want), "{name}");
+        }
+    }
 
     #[test]
     fn words_tell_what_is_measured() {
