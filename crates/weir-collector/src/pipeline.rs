@@ -107,6 +107,11 @@ impl Pipelines {
         Ok(Self { all, memory: around.memory.clone() })
     }
 
+    /// The account that `memory_limiter` watches.
+    pub fn memory(&self) -> &Budget {
+        &self.memory
+    }
+
     /// Whether any pipeline takes this signal from receivers.
     pub fn receives(&self, signal: Signal) -> bool {
         self.all.iter().any(|p| p.has_receiver && p.signal == signal)
@@ -197,6 +202,21 @@ impl Pipelines {
                     if let Err(error) = export.export(id, &tenant, data) {
                         failed = Err(error.into());
                     }
+                }
+            }
+        }
+        failed
+    }
+
+    /// Sends what is gathered, whatever its time: nothing more will come. Traces that wait stay in their log.
+    pub fn flush(&self, export: &dyn Export) -> Result<(), Refusal> {
+        let mut failed = Ok(());
+        for to in self.all.iter().flat_map(|pipeline| &pipeline.to) {
+            let To::Exporter(id, Some(batcher)) = to else { continue };
+            let due = batcher.lock().due(Nanos::MAX);
+            for (tenant, data) in due {
+                if let Err(error) = export.export(id, &tenant, data) {
+                    failed = Err(error.into());
                 }
             }
         }

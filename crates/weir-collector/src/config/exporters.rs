@@ -43,7 +43,6 @@ pub struct Tls {
     pub ca_file: Option<String>,
     pub cert_file: Option<String>,
     pub key_file: Option<String>,
-    pub server_name: Option<String>,
     pub skip_verify: bool,
 }
 
@@ -119,6 +118,17 @@ impl ExporterConfig {
         }
     }
 
+    /// Of those that send over the network.
+    pub fn common(&self) -> Option<&Common> {
+        match self {
+            Self::Weir | Self::Nop | Self::Debug => None,
+            Self::Otlp { common, .. }
+            | Self::OtlpHttp { common, .. }
+            | Self::Loki { common, .. }
+            | Self::RemoteWrite { common, .. } => Some(common),
+        }
+    }
+
     /// Where it sends to over the network.
     pub fn urls(&self) -> Vec<&Url> {
         match self {
@@ -163,14 +173,21 @@ fn common(section: &Section<'_>, timeout: Duration) -> (Common, bool) {
             ca_file: inner.text("ca_file"),
             cert_file: inner.text("cert_file"),
             key_file: inner.text("key_file"),
-            server_name: inner.text("server_name_override"),
             skip_verify: inner.bool_or("insecure_skip_verify", false),
         };
         inner.without_effect(
             &["min_version", "max_version", "reload_interval", "include_system_ca_certs_pool"],
             "TLS is 1.2 or later",
         );
-        inner.unsupported(&["ca_pem", "cert_pem", "key_pem", "cipher_suites", "curve_preferences", "tpm"]);
+        inner.unsupported(&[
+            "server_name_override",
+            "ca_pem",
+            "cert_pem",
+            "key_pem",
+            "cipher_suites",
+            "curve_preferences",
+            "tpm",
+        ]);
         inner.finish();
     }
     let headers = section.section("headers").map(|inner| {
@@ -260,9 +277,14 @@ fn queue(section: &Section<'_>) -> Queue {
 fn otlp(section: Section<'_>) -> Option<ExporterConfig> {
     let (common, insecure) = common(&section, Duration::from_secs(5));
     let to = section.required("endpoint").and_then(|field| url(&field, None, !insecure));
+    let at = section.at().clone();
     section.finish();
-    // `http://` without TLS, as upstream's dialer has it; `insecure` says the same of a bare address.
-    to.map(|to| ExporterConfig::Otlp { to: Url { is_tls: to.is_tls && !insecure, ..to }, common })
+    // `http://` is without TLS, as upstream's dialer has it; `insecure` says the same of any address.
+    let to = Url { is_tls: !insecure && to.as_ref()?.is_tls, ..to? };
+    if to.is_tls {
+        at.error("TLS towards gRPC is not supported: use otlphttp, or tls.insecure");
+    }
+    Some(ExporterConfig::Otlp { to, common })
 }
 
 fn otlphttp(section: Section<'_>) -> Option<ExporterConfig> {

@@ -21,7 +21,7 @@ use crate::limiter::LimiterConfig;
 use crate::process::{AttributesConfig, FilterConfig, RedactionConfig, SamplerConfig, TransformConfig};
 use crate::tail::TailSamplingConfig;
 
-pub use exporters::{ExporterConfig, LokiLabels, Queue, Retry, Tls, Url};
+pub use exporters::{Common, ExporterConfig, LokiLabels, Queue, Retry, Tls, Url};
 pub use graph::{PipelineConfig, Target};
 pub use section::Problem;
 

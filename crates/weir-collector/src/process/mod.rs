@@ -72,3 +72,6 @@ pub trait Stateless: Send + Sync {
     /// Changes the batch, which may be empty then. An error refuses all of it.
     fn process(&self, data: &mut Data, now: Nanos) -> Result<(), EvalError>;
 }
+
+#[cfg(test)]
+mod tests;

@@ -110,11 +110,13 @@ impl SamplerConfig {
     fn threshold(&self, percentage: f64) -> u64 {
         let share = (percentage / 100.0).clamp(0.0, 1.0);
         let exact = (RANDOM_MAX * (1.0 - share)).round() as u64;
-        let drop_bits = 4 * (14 - self.precision as u32);
+        if exact == 0 || exact >= 1 << 56 {
+            return exact;
+        }
         // Leading zeros or Fs do not count as precision.
-        let keep = (1_u64 << 56) - 1;
-        let leading = (exact.leading_zeros() - 8).max((!exact & keep).leading_zeros().saturating_sub(8)) / 4 * 4;
-        let drop_bits = drop_bits.saturating_sub(leading.min(drop_bits));
+        let mask = (1_u64 << 56) - 1;
+        let leading = (exact.leading_zeros() - 8).max((!exact & mask).leading_zeros() - 8) / 4 * 4;
+        let drop_bits = (4 * (14 - self.precision as u32)).saturating_sub(leading);
         if drop_bits == 0 { exact } else { ((exact + (1 << (drop_bits - 1))) >> drop_bits) << drop_bits }
     }
 
