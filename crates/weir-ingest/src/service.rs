@@ -8,7 +8,7 @@ mod spans;
 
 pub use remote::{RemoteCounts, RemoteError, RemoteRequest, RemoteWritten};
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use weir_model::entity::{Aliases, EntityTable};
 use weir_model::sink::{LogSink, MetricSink, Outcome, Refused, SeriesSink, SpanSink, WriteError};
@@ -21,6 +21,7 @@ use crate::known_series::SeriesTable;
 use crate::limits::Limits;
 use crate::metrics::IngestMetrics;
 use crate::otlp::DeltaState;
+use crate::pipelines::OtlpPipelines;
 use crate::sender::{SenderRef, SenderTable};
 use known::Known;
 
@@ -52,6 +53,7 @@ pub struct Ingest {
     scratch: remote::ScratchPool,
     senders: SenderTable,
     own: IngestMetrics,
+    pipelines: OnceLock<Arc<dyn OtlpPipelines>>,
     /// Label sets of series seen before.
     pub series_cache: LabelCache,
     /// Label sets of log streams seen before.
@@ -72,6 +74,7 @@ impl Ingest {
             scratch: remote::ScratchPool::default(),
             senders: SenderTable::default(),
             own: IngestMetrics::default(),
+            pipelines: OnceLock::new(),
             to,
         }
     }
@@ -93,6 +96,16 @@ impl Ingest {
     }
     pub fn metrics(&self) -> &IngestMetrics {
         &self.own
+    }
+
+    /// From now on requests of OTLP go through these. The first that are given stay.
+    pub fn use_pipelines(&self, pipelines: Arc<dyn OtlpPipelines>) {
+        let _ = self.pipelines.set(pipelines);
+    }
+
+    /// Where requests of OTLP with this signal go instead of being stored at once.
+    pub fn pipelines(&self, signal: Signal) -> Option<&dyn OtlpPipelines> {
+        self.pipelines.get().map(|p| &**p).filter(|p| p.takes(signal))
     }
 
     /// Counts a request that could not be read at all.

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod agent;
 mod alerting;
 mod check;
+mod collector;
 mod config_files;
 mod data;
 mod demo;

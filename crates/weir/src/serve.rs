@@ -1,5 +1,6 @@
 //! `weir serve`: builds every component, connects them, runs until a signal.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,11 +11,12 @@ use clap::Args;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use weir_api::{App, DemoControl, Slos};
 use weir_collect::logs::LogMetrics;
 use weir_collect::remote::QUEUE_BYTES_DEFAULT;
 use weir_collect::{Collector, CollectorOptions, RemoteOptions, RemoteWrites, Tee};
-use weir_collector::{SpanMetrics, SpanMetricsOptions};
+use weir_collector::{CollectorConfig, CollectorMetrics, SpanMetrics, SpanMetricsOptions};
 use weir_diagnose::{DiagnoseMetrics, Graph, IncidentOptions, Incidents, Sources};
 use weir_events::{ChangeLog, SpanStore};
 use weir_ingest::{Ingest, IngestOptions, Limits, Protocol, SenderRef};
@@ -22,9 +24,10 @@ use weir_kafka::{ClusterOptions, LagOptions, LagPoller};
 use weir_logql::HidingSource;
 use weir_model::entity::{Aliases, EntityTable};
 use weir_model::usage::Usage;
-use weir_model::{Budget, ChangeSink, Clock, CommitFeed, SystemClock, TenantId};
+use weir_model::{Budget, ChangeSink, Clock, CommitFeed, CommitListener, SystemClock, TenantId};
 
 use crate::alerting::{self, Alerting};
+use crate::collector::{self, WithoutSpans};
 use crate::config_files::{ConfigFiles, Configured, Loaded, reload_on_hangup};
 use crate::data::{self, DataArgs, DataDir};
 use crate::listen::{self, Protection};
@@ -32,6 +35,9 @@ use crate::memory;
 use crate::own_metrics::OwnMetrics;
 use crate::tail::{IntoStore, Tail, TailOptions};
 use crate::web_config::WebConfig;
+
+/// How long the last batches of the Collector's exporters may take once the program stops.
+const SEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 #[derive(Args, Clone)]
 pub struct ServeArgs {
@@ -58,6 +64,10 @@ pub struct ServeArgs {
     kafka: Vec<ClusterOptions>,
     #[command(flatten)]
     files: ConfigFiles,
+    /// An OpenTelemetry Collector's configuration, run in place of a Collector: what comes in by OTLP goes through
+    /// its pipelines; the exporter `weir` is these stores. Read at start alone.
+    #[arg(long, value_name = "FILE")]
+    collector_config: Option<PathBuf>,
     #[command(flatten)]
     data: DataArgs,
     /// Memory for what is stored and queried, such as 2GiB; 60 % of what there is by default.
@@ -100,7 +110,16 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let limit_bytes = args.memory_limit.unwrap_or_else(memory::default_limit_bytes);
     let demo = args.demo_control.as_deref().map(DemoControl::new).transpose()?;
     let data = args.data.open()?;
-    let app = build(limit_bytes, external_url, args.kafka, args.files, &data, demo, &shutdown)?;
+    let sending = TaskTracker::new();
+    let pipelines = match &args.collector_config {
+        Some(path) => {
+            let listeners = [&listeners.http, &listeners.otlp_http, &listeners.otlp_grpc];
+            let own = listeners.iter().map(|l| l.local_addr()).collect::<Result<_, _>>()?;
+            Some((collector::read(path)?, own, sending.clone()))
+        }
+        None => None,
+    };
+    let app = build(limit_bytes, external_url, args.kafka, args.files, pipelines, &data, demo, &shutdown)?;
 
     tracing::info!(limit_mib = limit_bytes >> 20, "metrics, logs and traces are kept on disk");
     announce(&own_url, &listeners)?;
@@ -120,15 +139,21 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
         listen::serve(listeners.otlp_http, router, &protection, shutdown.clone()),
         listen::serve(listeners.otlp_grpc, grpc, &protection, shutdown.clone()),
     )?;
+    sending.close();
+    // What waits for other servers gets one more chance.
+    let _ = tokio::time::timeout(SEND_TIMEOUT, sending.wait()).await;
     Ok(())
 }
 
-/// Stores and services, connected. The one place that knows all of them.
+/// Stores and services, connected. The one place that knows all of them. `pipelines`: the Collector's configuration,
+/// where this program listens, and what sends to others.
+#[allow(clippy::too_many_arguments, reason = "what the command line says, taken apart once")]
 fn build(
     limit_bytes: u64,
     external_url: String,
     kafka: Vec<ClusterOptions>,
     files: ConfigFiles,
+    pipelines: Option<(CollectorConfig, Vec<SocketAddr>, TaskTracker)>,
     data: &DataDir,
     demo: Option<DemoControl>,
     shutdown: &CancellationToken,
@@ -145,13 +170,13 @@ fn build(
         part("graph", 2),
         part("lag", 1),
     ];
-    let [metrics, logs, spans, query_budget, rules, graph, lag] = &parts;
+    let [metrics, logs, spans_budget, query_budget, rules, graph, lag] = &parts;
     let metrics = data.metrics(metrics, clock.clone())?;
     let logs = data.logs(logs, clock.clone(), shutdown)?;
     let log_deletions = data.log_deletions()?;
     // Whoever reads logs reads them without what was deleted.
     let log_source = Arc::new(HidingSource::new(logs.clone(), log_deletions.clone()));
-    let spans = data.spans(spans)?;
+    let spans = data.spans(spans_budget)?;
     tokio::spawn(tick_spans(spans.clone(), clock.clone(), shutdown.clone()));
     let state = data.state()?;
     let changes = Arc::new(ChangeLog::open(state.clone()));
@@ -184,11 +209,23 @@ fn build(
     ingest.metrics().register(&mut registry);
     // Before anything else writes, and before there are receivers to forward to.
     data::start_metrics(&metrics, &ingest, &*clock, shutdown)?;
+    // With pipelines spans are counted as they arrive, not as they are stored: most may be dropped between.
+    let arrivals = match &pipelines {
+        Some((config, ..)) if config.receives(weir_collector::Signal::Traces) => Some(Arc::new(CommitFeed::default())),
+        _ => None,
+    };
+    let count_spans = |listener: Arc<dyn CommitListener>| match &arrivals {
+        Some(arrivals) => {
+            feed.subscribe(Arc::new(WithoutSpans(listener.clone())));
+            arrivals.subscribe(listener);
+        }
+        None => feed.subscribe(listener),
+    };
     let graph = Arc::new(Graph::new(graph.clone(), Aliases::default()));
-    feed.subscribe(graph.clone());
+    count_spans(graph.clone());
     if !data.traces_metrics_interval.is_zero() {
         let span_metrics = Arc::new(SpanMetrics::new(SpanMetricsOptions::default(), clock.clone()));
-        feed.subscribe(span_metrics.clone());
+        count_spans(span_metrics.clone());
         tokio::spawn(collect_span_metrics(
             span_metrics,
             ingest.clone(),
@@ -217,9 +254,25 @@ fn build(
     let lag_options = LagOptions { clusters: kafka, tenant: TenantId::anonymous(), budget: lag.clone() };
     let poller = LagPoller::new(lag_options, ingest.clone(), clock.clone());
     poller.metrics().register(&mut registry);
-    feed.subscribe(poller.observer());
+    count_spans(poller.observer());
     let lag = poller.handle();
     tokio::spawn(poller.run(shutdown.clone()));
+    if let Some((config, own, tasks)) = pipelines {
+        let running = collector::Running::start(collector::Start {
+            config,
+            ingest: ingest.clone(),
+            arrivals: arrivals.clone().unwrap_or_default(),
+            dir: data.dir.clone(),
+            // Undecided traces are traces: they share the room of those that are stored.
+            budget: spans_budget,
+            memory: root.clone(),
+            own,
+            shutdown: shutdown.clone(),
+            tasks,
+        })?;
+        registry.register_collector(Box::new(CollectorMetrics(running.pipelines().clone())));
+        ingest.use_pipelines(running);
+    }
     let Loaded { prometheus, promtail, groups, alertmanager, slos } = files.read()?;
     let Alerting { rules, alerts } = alerting::start(
         alertmanager,

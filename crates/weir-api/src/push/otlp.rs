@@ -16,8 +16,8 @@ use weir_ingest::otlp::{
     convert_metrics, convert_traces, decode, decode_spans,
 };
 use weir_ingest::{DecodeError, Ingest, Protocol, SenderRef, decompress};
-use weir_model::TenantId;
 use weir_model::sink::{Outcome, WriteError};
+use weir_model::{TenantId, usage};
 
 use super::request::{Gate, Push, causes, count, note_undecodable};
 use crate::App;
@@ -45,6 +45,9 @@ impl Signal for ExportTraceServiceRequest {
     type Response = ExportTraceServiceResponse;
     const REJECTED: &'static str = "rejectedSpans";
     fn store(self, ingest: &Ingest, tenant: &TenantId, sender: &SenderRef) -> Result<Outcome, WriteError> {
+        if let Some(pipelines) = ingest.pipelines(usage::Signal::Traces) {
+            return pipelines.traces(tenant, sender, self);
+        }
         ingest.write_spans(tenant, sender, convert_traces(self))
     }
     fn store_body(
@@ -54,6 +57,9 @@ impl Signal for ExportTraceServiceRequest {
         tenant: &TenantId,
         sender: &SenderRef,
     ) -> Result<Result<Outcome, WriteError>, DecodeError> {
+        if ingest.pipelines(usage::Signal::Traces).is_some() {
+            return Ok(decode::<Self>(format, body)?.store(ingest, tenant, sender));
+        }
         let decoded = match format {
             Format::Protobuf => decode_spans(body)?,
             Format::Json => convert_traces(decode(format, body)?),
@@ -71,6 +77,9 @@ impl Signal for ExportMetricsServiceRequest {
     type Response = ExportMetricsServiceResponse;
     const REJECTED: &'static str = "rejectedDataPoints";
     fn store(self, ingest: &Ingest, tenant: &TenantId, sender: &SenderRef) -> Result<Outcome, WriteError> {
+        if let Some(pipelines) = ingest.pipelines(usage::Signal::Metrics) {
+            return pipelines.metrics(tenant, sender, self);
+        }
         let decoded = convert_metrics(self, tenant, &ingest.deltas, &ingest.series_cache);
         ingest.write_metrics(tenant, sender, decoded)
     }
@@ -84,6 +93,9 @@ impl Signal for ExportLogsServiceRequest {
     type Response = ExportLogsServiceResponse;
     const REJECTED: &'static str = "rejectedLogRecords";
     fn store(self, ingest: &Ingest, tenant: &TenantId, sender: &SenderRef) -> Result<Outcome, WriteError> {
+        if let Some(pipelines) = ingest.pipelines(usage::Signal::Logs) {
+            return pipelines.logs(tenant, sender, self);
+        }
         let decoded = convert_logs(self, ingest.clock().now_nanos(), &ingest.stream_cache);
         ingest.write_logs(tenant, sender, decoded)
     }

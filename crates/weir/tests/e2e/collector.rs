@@ -2,6 +2,12 @@
 
 use std::process::Command;
 
+use reqwest::Client;
+use serde_json::{Value, json};
+
+use crate::alerting::wait_for;
+use crate::harness::{Server, client};
+
 fn platform() -> String {
     format!("{}/../weir-collector/testdata/platform.yaml", env!("CARGO_MANIFEST_DIR"))
 }
@@ -34,4 +40,207 @@ fn a_filter_in_no_pipeline_is_pointed_out_and_mistakes_have_their_lines() {
     ] {
         assert!(said.contains(want), "{want}\n{said}");
     }
+}
+
+/// Errors and slow traces are kept, and a tenth of the rest; two seconds after a trace's first span.
+const TAIL: &str = "\
+receivers: {otlp: {protocols: {grpc: , http: }}}
+exporters: {weir: }
+processors:
+  attributes/cut: {actions: [{key: secret, action: delete}]}
+  filter/probes: {traces: {span: ['name == \"GET /health\"']}}
+  tail_sampling:
+    decision_wait: WAIT
+    policies:
+    - {name: errors, type: status_code, status_code: {status_codes: [ERROR]}}
+    - {name: slow, type: latency, latency: {threshold_ms: 500}}
+    - {name: rest, type: probabilistic, probabilistic: {sampling_percentage: 10}}
+service:
+  pipelines:
+    traces: {receivers: [otlp], processors: [filter/probes, attributes/cut, tail_sampling], exporters: [weir]}
+";
+
+fn write(dir: &std::path::Path, text: &str) -> String {
+    let file = dir.join("collector.yaml");
+    std::fs::write(&file, text).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+fn nanos() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap()
+}
+
+/// Two spans of trace `n` with a status, sent by two services in a request each. Either alone is reason enough to keep
+/// the trace, so that it does not matter if the second comes after the decision.
+fn bodies(n: u32, status: u32, ms: u64) -> [Value; 2] {
+    let start = nanos() - 10_000_000;
+    let text = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
+    // Spread as random ids are, so that a draw sees no pattern.
+    let id = format!("{:032x}", u128::from(n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835));
+    let span = |k: u32, name: &str| {
+        json!({"traceId": id, "spanId": format!("{:016x}", n * 2 + k), "name": name, "kind": 2,
+            "parentSpanId": if k == 2 { format!("{:016x}", n * 2 + 1) } else { String::new() },
+            "status": {"code": status}, "startTimeUnixNano": start.to_string(),
+            "endTimeUnixNano": (start + ms * 1_000_000).to_string(), "attributes": [text("secret", "x")]})
+    };
+    let probe = json!({"traceId": format!("{:032x}", n + 1), "spanId": "00000000000000ff", "name": "GET /health",
+        "status": {"code": 2}, "startTimeUnixNano": start.to_string(), "endTimeUnixNano": start.to_string()});
+    let body = |service: &str, spans: &[Value]| {
+        json!({"resourceSpans": [{"resource": {"attributes": [text("service.name", service)]},
+            "scopeSpans": [{"spans": spans}]}]})
+    };
+    [body("shop", &[span(1, "GET /"), probe]), body("bank", &[span(2, "pay")])]
+}
+
+async fn send(client: &Client, server: &Server, body: &Value) {
+    let answer = client.post(format!("http://{}/v1/traces", server.otlp_http)).json(body).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.text().await.unwrap(), "{}");
+}
+
+async fn search(client: &Client, server: &Server, q: &str) -> Vec<Value> {
+    let url = format!("{}/api/search", server.url);
+    let query = [("q", q), ("limit", "1000"), ("spss", "10")];
+    let found: Value = client.get(url).query(&query).send().await.unwrap().json().await.unwrap();
+    found["traces"].as_array().cloned().unwrap_or_default()
+}
+
+async fn metric(client: &Client, server: &Server, name: &str) -> f64 {
+    let text = client.get(format!("{}/metrics", server.url)).send().await.unwrap().text().await.unwrap();
+    let line = text.lines().find(|line| line.starts_with(name));
+    line.and_then(|line| line.rsplit(' ').next()).map_or(0.0, |value| value.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_and_slow_traces_are_kept_and_of_the_rest_a_share() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = write(dir.path(), &TAIL.replace("WAIT", "2s"));
+    let server = Server::start(&["--collector-config", &config, "--traces.metrics-interval", "1s"]);
+    let client = client();
+    for n in 0..200 {
+        let (status, ms) = if n % 20 == 0 { (2, 1) } else { (1, if n % 20 == 1 { 600 } else { 1 }) };
+        for body in bodies(n, status, ms) {
+            send(&client, &server, &body).await;
+        }
+    }
+    let decided =
+        "otelcol_processor_tail_sampling_global_count_traces_sampled_total{processor=\"tail_sampling\",sampled=";
+    wait_for("every trace to be decided", async || {
+        let yes = metric(&client, &server, &format!("{decided}\"true\"")).await;
+        yes + metric(&client, &server, &format!("{decided}\"false\"")).await >= 200.0
+    })
+    .await;
+    assert_eq!(search(&client, &server, "{ status = error }").await.len(), 10);
+    assert_eq!(search(&client, &server, "{ duration > 500ms }").await.len(), 10);
+    let all = search(&client, &server, "{}").await.len();
+    assert!((24..=65).contains(&all), "{all}: 20 that matter and about 18 of the others");
+    // Both halves of a trace, without what was taken out and without probes.
+    let whole = search(&client, &server, r#"{ resource.service.name = "shop" } >> { resource.service.name = "bank" }"#);
+    assert_eq!(whole.await.len(), all);
+    assert_eq!(search(&client, &server, "{ span.secret = \"x\" }").await.len(), 0);
+    assert_eq!(search(&client, &server, "{ name = \"GET /health\" }").await.len(), 0);
+    // A trace that stands for others says for how many.
+    let drawn = search(&client, &server, "{ span.weir.sampling.weight = 10 }").await.len();
+    assert_eq!(drawn, all - 20);
+
+    // Metrics count every span that came, once.
+    let query = r#"sum(traces_spanmetrics_calls_total{service="bank"})"#;
+    wait_for("every span to be counted, not only those that are kept", async || {
+        let url = format!("{}/api/v1/query", server.url);
+        let found: Value = client.get(url).query(&[("query", query)]).send().await.unwrap().json().await.unwrap();
+        found["data"]["result"][0]["value"][1] == "200"
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn undecided_traces_survive_a_kill() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("data");
+    let long = write(dir.path(), &TAIL.replace("WAIT", "1h"));
+    let flags = ["--collector-config", &long, "--data-dir", data_dir.to_str().unwrap()];
+    let client = client();
+    // The halves of each trace come before and after a kill: none is decided, none is stored.
+    for half in 0..2 {
+        let server = Server::start(&flags);
+        for n in 0..50 {
+            send(&client, &server, &bodies(n, 2, 1)[half]).await;
+        }
+        assert_eq!(search(&client, &server, "{}").await.len(), 0);
+        server.kill();
+    }
+    let short = write(dir.path(), &TAIL.replace("WAIT", "1s"));
+    assert_eq!(short, long);
+    let server = Server::start(&flags);
+    let whole = r#"{ resource.service.name = "shop" } >> { resource.service.name = "bank" && status = error }"#;
+    wait_for("every trace with both its halves", async || search(&client, &server, whole).await.len() == 50).await;
+    server.kill();
+    // Decided and stored once: a second start neither loses nor repeats one.
+    let server = Server::start(&flags);
+    assert_eq!(search(&client, &server, whole).await.len(), 50);
+    let waiting = "otelcol_processor_tail_sampling_sampling_waiting_bytes";
+    wait_for("nothing to wait any more", async || metric(&client, &server, waiting).await == 0.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logs_and_metrics_go_through_and_on_to_other_servers() {
+    let dir = tempfile::tempdir().unwrap();
+    // One server that only stores, and one in front of it that edits, samples and forwards, as a Collector would.
+    let store = Server::start(&[]);
+    let text = format!(
+        "receivers: {{otlp: {{protocols: {{http: }}}}}}\nprocessors:\n  batch: {{timeout: 200ms}}\n  resource: {{attributes: [{{key: \
+         team, value: core, action: upsert}}]}}\n  transform: {{log_statements: ['set(log.severity_text, \"loud\") where \
+         log.severity_number >= SEVERITY_NUMBER_ERROR']}}\n  filter: {{metrics: {{datapoint: ['attributes[\"user_id\"] != nil']}}}}\n\
+         exporters:\n  otlp: {{endpoint: 'http://{grpc}'}}\n  otlphttp: {{endpoint: 'http://{http}', encoding: json}}\n  \
+         loki: {{endpoint: '{url}/loki/api/v1/push'}}\n  prometheusremotewrite: {{endpoint: '{url}/api/v1/write', external_labels: {{via: rw}}}}\n\
+         service:\n  pipelines:\n    traces: {{receivers: [otlp], processors: [batch], exporters: [otlp]}}\n    \
+         metrics: {{receivers: [otlp], processors: [filter, resource], exporters: [prometheusremotewrite]}}\n    \
+         logs: {{receivers: [otlp], processors: [transform, batch], exporters: [otlphttp, loki]}}\n",
+        grpc = store.otlp_grpc,
+        http = store.otlp_http,
+        url = store.url,
+    );
+    let config = write(dir.path(), &text);
+    let front = Server::start(&["--collector-config", &config]);
+    let client = client();
+    send(&client, &front, &bodies(1, 2, 1)[1]).await;
+    let attributes = json!([{"key": "service.name", "value": {"stringValue": "shop"}}]);
+    let record =
+        json!({"timeUnixNano": nanos().to_string(), "severityNumber": 17, "body": {"stringValue": "it broke"}});
+    let logs =
+        json!({"resourceLogs": [{"resource": {"attributes": attributes}, "scopeLogs": [{"logRecords": [record]}]}]});
+    let point = |user: Option<&str>| {
+        let attributes = user.map(|u| json!([{"key": "user_id", "value": {"stringValue": u}}])).unwrap_or(json!([]));
+        json!({"timeUnixNano": nanos().to_string(), "asInt": "7", "attributes": attributes})
+    };
+    let points = json!([point(None), point(Some("a")), point(Some("b"))]);
+    let metrics = json!({"resourceMetrics": [{"resource": {"attributes": attributes}, "scopeMetrics": [{"metrics": [
+        {"name": "queue_depth", "gauge": {"dataPoints": points}}]}]}]});
+    for (path, body) in [("logs", &logs), ("metrics", &metrics)] {
+        let url = format!("http://{}/v1/{path}", front.otlp_http);
+        assert_eq!(client.post(url).json(body).send().await.unwrap().status(), 200, "{path}");
+    }
+    wait_for("the span over gRPC", async || search(&client, &store, "{ status = error }").await.len() == 1).await;
+    assert_eq!(search(&client, &front, "{}").await.len(), 0, "it is only passed on");
+    let ask = async |path: &str, query: &str| -> Value {
+        let url = format!("{}{path}", store.url);
+        client.get(url).query(&[("query", query)]).send().await.unwrap().json().await.unwrap()
+    };
+    wait_for("the metric by remote write, without those of users", async || {
+        let found = ask("/api/v1/query", "queue_depth").await;
+        let all = found["data"]["result"].as_array().unwrap().clone();
+        all.len() == 1 && all[0]["metric"]["via"] == "rw" && all[0]["value"][1] == "7"
+    })
+    .await;
+    wait_for("the record over OTLP in JSON", async || {
+        let found = ask("/loki/api/v1/query_range", r#"{service_name="shop"} | severity_text="loud""#).await;
+        found["data"]["result"][0]["values"][0][1] == "it broke"
+    })
+    .await;
+    wait_for("the record by Loki's push", async || {
+        let found = ask("/loki/api/v1/query_range", r#"{exporter="OTLP", job="shop", level="ERROR"}"#).await;
+        let line = found["data"]["result"][0]["values"][0][1].as_str().unwrap_or_default();
+        line.contains(r#""body":"it broke""#) && line.contains(r#""severity":"loud""#)
+    })
+    .await;
 }
