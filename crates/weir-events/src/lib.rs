@@ -17,7 +17,7 @@ mod spans;
 
 pub use changes::ChangeLog;
 pub use deletions::{Deletions, DeletionsError, decode_deletions};
-pub use logs::{LogStore, LogStoreError, LogStoreOptions, Recovered};
+pub use logs::{DecodeRequest, LogStore, LogStoreError, LogStoreOptions, Recovered};
 pub use mem_spans::MemSpans;
 pub use spans::{
     SpanRetention, SpanStore, SpanStoreError, SpanStoreOptions, SpanStoreStats, decode_frame, decode_tables,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use weir_events::{LogStore, LogStoreOptions, Recovered};
-use weir_model::sink::{LogSink, StreamBatch, WriteError};
+use weir_model::sink::{LogSink, Outcome, RawRequest, StreamBatch, WriteError};
 use weir_model::source::{Direction, LogFragment, LogSource, ReadContext};
 use weir_model::{Budget, Clock, Labels, LogEntry, Nanos, SimClock, TenantId, Timestamp, suite};
 use weir_wal::{Dir, SimDir};
@@ -14,6 +14,28 @@ const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
 fn open(dir: &SimDir, clock: &Arc<SimClock>) -> (LogStore, Recovered) {
     LogStore::open(Arc::new(dir.clone()), &Budget::unlimited(), clock.clone(), LogStoreOptions::default()).unwrap()
+}
+
+/// Stores of which some writes are logged as the requests they came in: here texts of "time line" for one stream.
+fn open_with_requests(dir: &SimDir, clock: &Arc<SimClock>) -> (LogStore, Recovered) {
+    let options = LogStoreOptions { requests: Some(decode_text), ..LogStoreOptions::default() };
+    LogStore::open(Arc::new(dir.clone()), &Budget::unlimited(), clock.clone(), options).unwrap()
+}
+
+const TEXT: u8 = 7;
+
+fn decode_text(kind: u8, received: Timestamp, body: &[u8]) -> Result<Vec<StreamBatch>, String> {
+    assert_eq!((kind, received), (TEXT, NOW));
+    let entry = |line: &str| line.split_once(' ').and_then(|(at, line)| Some((at.parse().ok()?, line.to_owned())));
+    let text = std::str::from_utf8(body).map_err(|e| e.to_string())?;
+    let entries: Option<Vec<(i64, String)>> = text.lines().map(entry).collect();
+    Ok(vec![batch("a", &entries.ok_or("no entries")?)])
+}
+
+fn append_text(store: &LogStore, entries: &[(i64, String)]) -> Result<Outcome, WriteError> {
+    let body: String = entries.iter().map(|(at, line)| format!("{at} {line}\n")).collect();
+    let request = RawRequest { kind: TEXT, received: NOW, body: body.as_bytes() };
+    store.append_request(&TenantId::anonymous(), request, &[batch("a", entries)])
 }
 
 fn batch(app: &str, entries: &[(i64, String)]) -> StreamBatch {
@@ -56,7 +78,7 @@ async fn what_was_acknowledged_survives_any_crash() {
         let clock = Arc::new(SimClock::at(NOW));
         let (mut sent, mut acknowledged) = (Vec::new(), Vec::new());
         for life in 0..3_u64 {
-            let (store, _) = open(&dir, &clock);
+            let (store, _) = open_with_requests(&dir, &clock);
             let found = lines(&store).await;
             for line in &acknowledged {
                 assert!(found.contains(line), "seed {seed}, life {life}: {line:?} is lost");
@@ -69,7 +91,11 @@ async fn what_was_acknowledged_survives_any_crash() {
                 let at = NOW.nanos().0 + (life * 100 + write) as i64;
                 let new = vec![(at, format!("life {life} write {write} of {seed}")), (at, "same".to_owned())];
                 sent.extend(new.iter().cloned());
-                if store.append(&TenantId::anonymous(), &[batch("a", &new)]).is_ok() {
+                let stored = match write % 2 {
+                    0 => store.append(&TenantId::anonymous(), &[batch("a", &new)]),
+                    _ => append_text(&store, &new),
+                };
+                if stored.is_ok() {
                     acknowledged.extend(new);
                 }
                 if write % 5 == 4 {
@@ -85,6 +111,29 @@ async fn what_was_acknowledged_survives_any_crash() {
         }
     }
     assert!(n_crashes > 200, "{n_crashes} crashes only");
+}
+
+#[tokio::test]
+async fn a_request_in_the_log_is_read_by_its_decoder_or_not_at_all() {
+    let (dir, clock) = (SimDir::new(4), Arc::new(SimClock::at(NOW)));
+    let (store, _) = open_with_requests(&dir, &clock);
+    append_text(&store, &[(1, "one".to_owned()), (2, "two".to_owned())]).unwrap();
+    let before = lines(&store).await;
+    drop(store);
+    let (store, recovered) = open_with_requests(&dir, &clock);
+    assert_eq!((recovered.replayed_entries, recovered.damaged), (2, 0));
+    assert_eq!(lines(&store).await, before);
+    drop(store);
+    let options = LogStoreOptions::default();
+    let opened = LogStore::open(Arc::new(dir.clone()), &Budget::unlimited(), clock.clone(), options);
+    let text = opened.err().unwrap().to_string();
+    assert!(text.contains("nothing here reads them"), "{text}");
+    // Without a decoder none are written.
+    let other = SimDir::new(5);
+    let (store, _) = open(&other, &clock);
+    append_text(&store, &[(1, "one".to_owned())]).unwrap();
+    drop(store);
+    assert_eq!(lines(&open(&other, &clock).0).await, [(1, "one".to_owned())]);
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use weir_events::{LogStore, LogStoreOptions, SpanStore, SpanStoreOptions};
 use weir_ingest::{Encoding, LabelCache, Limits, decompress, loki, otlp};
-use weir_model::sink::{LogSink, SpanSink};
-use weir_model::{Budget, SystemClock, TenantId};
+use weir_model::sink::{LogSink, RawRequest, SpanSink};
+use weir_model::{Budget, Clock, SystemClock, TenantId};
 use weir_wal::OsDir;
 
 /// The bodies of a file: "YARD1\n", headers, then of each its length, its items, its bytes.
@@ -63,14 +63,16 @@ fn logs(bodies: &[(Vec<u8>, u64)], folder: &Path) {
     let cache = LabelCache::new(limits.stream_labels);
     let dir = Arc::new(OsDir::open(folder).unwrap());
     let budget = Budget::root(256 << 20);
-    let (store, _) = LogStore::open(dir, &budget, Arc::new(SystemClock), LogStoreOptions::default()).unwrap();
+    let options = LogStoreOptions { requests: Some(loki::decode_logged), ..LogStoreOptions::default() };
+    let (store, _) = LogStore::open(dir, &budget, Arc::new(SystemClock), options).unwrap();
     let (mut spent, mut items) = (Spent::default(), 0);
     for (body, n) in bodies {
         let plain =
             timed(&mut spent.unpack, || decompress(Encoding::SnappyBlock, body, limits.body_bytes_max)).unwrap();
         let decoded = timed(&mut spent.decode, || loki::decode_proto(&plain, &limits, &cache)).unwrap();
         timed(&mut spent.store, || {
-            store.append(&TenantId::anonymous(), &decoded.batch).unwrap();
+            let request = RawRequest { kind: loki::PUSH_PROTO, received: SystemClock.now(), body };
+            store.append_request(&TenantId::anonymous(), request, &decoded.batch).unwrap();
             store.maintain().unwrap();
         });
         timed(&mut spent.drop, || drop(decoded));

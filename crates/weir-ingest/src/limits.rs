@@ -43,6 +43,23 @@ impl Default for Limits {
     }
 }
 
+impl Limits {
+    /// For what was accepted under other limits.
+    pub(crate) fn none() -> Self {
+        let labels = LabelLimits { names_max: usize::MAX, name_bytes_max: usize::MAX, value_bytes_max: usize::MAX };
+        Self {
+            body_bytes_max: usize::MAX,
+            future: Duration::MAX,
+            series_labels: labels,
+            stream_labels: labels,
+            log_age: Duration::MAX,
+            line_bytes_max: usize::MAX,
+            metadata_bytes_max: usize::MAX,
+            metadata_entries_max: usize::MAX,
+        }
+    }
+}
+
 impl LabelLimits {
     /// `Err` says which limit, in words.
     pub(crate) fn check<'a>(&self, labels: impl Iterator<Item = (&'a str, &'a str)>) -> Result<(), String> {

@@ -15,11 +15,28 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use weir_model::sink::{RefusedReason, StreamBatch};
-use weir_model::{Labels, LogEntry, Nanos};
+use weir_model::{Labels, LogEntry, Nanos, Timestamp};
 
+use crate::cache::LabelCache;
 use crate::enrich::Enricher;
 use crate::limits::Limits;
-use crate::{DecodeError, Decoded};
+use crate::{DecodeError, Decoded, Encoding, decompress};
+
+/// [`RawRequest::kind`] of a push in protobuf, in a snappy block as it was sent.
+///
+/// [`RawRequest::kind`]: weir_model::sink::RawRequest::kind
+pub const PUSH_PROTO: u8 = 1;
+
+/// What a request says that was accepted once, whatever the limits are now: for a store that kept it as it came.
+pub fn decode_logged(kind: u8, _received: Timestamp, body: &[u8]) -> Result<Vec<StreamBatch>, String> {
+    if kind != PUSH_PROTO {
+        return Err(format!("a request of kind {kind}, of a later version"));
+    }
+    let limits = Limits::none();
+    let decoded = decompress(Encoding::SnappyBlock, body, limits.body_bytes_max)
+        .and_then(|plain| decode_proto(&plain, &limits, &LabelCache::new(limits.stream_labels)));
+    decoded.map(|decoded| decoded.batch).map_err(|error| error.to_string())
+}
 
 /// Labels of the stream whose first present one names the service.
 const SERVICE_LABELS: [&str; 13] = [

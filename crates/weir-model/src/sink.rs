@@ -207,6 +207,17 @@ pub struct StreamBatch {
 pub trait LogSink: Send + Sync {
     /// Same time and same line within a stream is stored once.
     fn append(&self, tenant: &TenantId, streams: &[StreamBatch]) -> Result<Outcome, WriteError>;
+
+    /// The same with the request that says just this: `streams` are what its decoder makes of it, nothing left out
+    /// and nothing changed since, so that a durable store may write down the request instead of them.
+    fn append_request(
+        &self,
+        tenant: &TenantId,
+        _request: RawRequest<'_>,
+        streams: &[StreamBatch],
+    ) -> Result<Outcome, WriteError> {
+        self.append(tenant, streams)
+    }
 }
 
 pub trait SpanSink: Send + Sync {

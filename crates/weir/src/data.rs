@@ -127,7 +127,11 @@ impl DataDir {
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Arc<LogStore>> {
         let retention = (!self.logs_retention.is_zero()).then_some(self.logs_retention);
-        let options = LogStoreOptions { retention, ..LogStoreOptions::default() };
+        let options = LogStoreOptions {
+            retention,
+            requests: Some(weir_ingest::loki::decode_logged),
+            ..LogStoreOptions::default()
+        };
         let (store, recovered) =
             LogStore::open(self.dir.clone(), budget, clock, options).context("open the log store")?;
         tracing::info!(?recovered, "logs are back");

@@ -80,7 +80,12 @@ fn store(
             return (status, error.to_string());
         }
     };
-    match ingest.write_logs(tenant, sender, decoded) {
+    let stored = match format {
+        Format::Json => ingest.write_logs(tenant, sender, decoded),
+        // Compressed as it is: the log on disk keeps it so.
+        Format::Protobuf => ingest.write_logs_request(tenant, sender, (loki::PUSH_PROTO, body), decoded),
+    };
+    match stored {
         Ok(outcome) if outcome.refused.is_empty() => (StatusCode::NO_CONTENT, String::new()),
         // The good entries of the request are stored all the same.
         Ok(outcome) => (StatusCode::BAD_REQUEST, causes(&outcome.refused)),

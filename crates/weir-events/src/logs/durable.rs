@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use ahash::AHashSet;
 use parking_lot::{Mutex, RwLock};
-use weir_model::sink::{StreamBatch, WriteError};
+use weir_model::sink::{RawRequest, StreamBatch, WriteError};
 use weir_model::source::ReadError;
 use weir_model::{Budget, Clock, Nanos, TenantId, Timestamp};
-use weir_wal::{Dir, DirError, DirErrorKind, Log, LogError, LogOptions, Position, Replayed};
+use weir_wal::{Dir, DirError, DirErrorKind, Frame, Log, LogError, LogOptions, Position, Replayed};
 
 use super::compact::Gone;
 use super::manifest::{FileMeta, Manifest, PATH};
-use super::request;
+use super::request::{self, DecodeRequest};
 use super::slot::{Saved, Slot, slots_of};
 use super::store::{LogStore, Tenant};
 
@@ -32,12 +32,14 @@ pub struct LogStoreOptions {
     /// Entries older than this are deleted, a file at a time, never earlier; `None` keeps all.
     pub retention: Option<Duration>,
     pub wal: LogOptions,
+    /// Reads requests that the write-ahead log holds as they came; without it none are written so.
+    pub requests: Option<DecodeRequest>,
 }
 
 impl Default for LogStoreOptions {
     /// 30 days, as the hot tier of the design has it.
     fn default() -> Self {
-        Self { retention: Some(Duration::from_secs(30 * 86_400)), wal: LogOptions::default() }
+        Self { retention: Some(Duration::from_secs(30 * 86_400)), wal: LogOptions::default(), requests: None }
     }
 }
 
@@ -51,6 +53,8 @@ pub enum LogStoreError {
     Read(#[from] ReadError),
     #[error("log segments cannot be merged: {0}")]
     Segment(super::Damaged),
+    #[error("the logs' write-ahead log holds requests as they came, and nothing here reads them: start `weir serve`")]
+    NoDecoder,
     #[error("{PATH} is damaged ({0}); restore it, or move the folder `logs` away to begin anew")]
     Manifest(super::Damaged),
 }
@@ -89,10 +93,18 @@ pub(crate) fn write_error(error: &LogError) -> WriteError {
 
 impl Durable {
     /// Puts the write into the log; what [`Log::sync_to`] must reach before it is acknowledged.
-    pub(crate) fn log_write(&self, tenant: &TenantId, streams: &[StreamBatch]) -> Result<Position, WriteError> {
+    pub(crate) fn log_write(
+        &self,
+        tenant: &TenantId,
+        request: Option<RawRequest<'_>>,
+        streams: &[StreamBatch],
+    ) -> Result<Position, WriteError> {
         let now = self.clock.now();
-        let frame = request::encode(tenant, now, streams);
-        let end = self.log.append(request::KIND, &[&frame]).map_err(|e| write_error(&e))?;
+        let logged = match request.filter(|_| self.options.requests.is_some()) {
+            Some(raw) => self.log.append(request::KIND_RAW, &[&request::raw_head(tenant, &raw), raw.body]),
+            None => self.log.append(request::KIND, &[&request::encode(tenant, now, streams)]),
+        };
+        let end = logged.map_err(|e| write_error(&e))?;
         self.unsaved_since.lock().get_or_insert(now);
         Ok(end)
     }
@@ -183,7 +195,7 @@ impl LogStore {
                     tracing::error!(%damage, "a stretch of the logs' write-ahead log is lost");
                     recovered.damaged += 1;
                 }
-                Replayed::Frame(frame) if frame.kind == request::KIND => match request::decode(&frame.payload) {
+                Replayed::Frame(frame) => match self.read_frame(durable, &frame)? {
                     Ok((tenant, streams)) => {
                         durable.unsaved_since.lock().get_or_insert(durable.clock.now());
                         recovered.replayed_entries += streams.iter().map(|s| s.entries.len() as u64).sum::<u64>();
@@ -194,13 +206,26 @@ impl LogStore {
                         recovered.damaged += 1;
                     }
                 },
-                Replayed::Frame(frame) => {
-                    tracing::error!(kind = frame.kind, "a frame of a later version in the logs' write-ahead log");
-                    recovered.damaged += 1;
-                }
             }
         }
         Ok(())
+    }
+
+    /// The streams of a write, or why it is lost; an error when it would not be lost to others.
+    fn read_frame(
+        &self,
+        durable: &Durable,
+        frame: &Frame,
+    ) -> Result<Result<(TenantId, Vec<StreamBatch>), String>, LogStoreError> {
+        match frame.kind {
+            request::KIND => Ok(request::decode(&frame.payload).map_err(|damaged| damaged.to_string())),
+            request::KIND_RAW => {
+                let decode = durable.options.requests.ok_or(LogStoreError::NoDecoder)?;
+                let read = request::read_raw(&frame.payload).map_err(|damaged| damaged.to_string());
+                Ok(read.and_then(|(tenant, raw)| Ok((tenant, decode(raw.kind, raw.received, raw.body)?))))
+            }
+            kind => Ok(Err(format!("a frame of kind {kind}, of a later version"))),
+        }
     }
 
     /// What is due at this time: the log's interval, a cut, deletion by age, a merge. Meant for every second.

@@ -28,4 +28,5 @@ mod view;
 pub use bytes::Damaged;
 pub(crate) use bytes::{Reader, put_bytes, put_int, put_uint};
 pub use durable::{LogStoreError, LogStoreOptions, Recovered};
+pub use request::DecodeRequest;
 pub use store::LogStore;

@@ -1,16 +1,39 @@
-//! What the write-ahead log keeps of a write: tenant, time of receipt, streams with all their entries.
+//! What the write-ahead log keeps of a write: tenant, time of receipt, and streams with all their entries or the
+//! request that they came in.
 //!
 //! Self-contained, so that the same bytes can be a record of a topic. `docs/format/log-store.md` draws them.
 
 use std::sync::Arc;
 
-use weir_model::sink::StreamBatch;
+use weir_model::sink::{RawRequest, StreamBatch};
 use weir_model::{Label, Labels, LogEntry, Nanos, TenantId, Timestamp};
 
 use super::bytes::{Damaged, Reader, put_bytes, put_int, put_uint};
 
-/// The kind of such a frame in the log.
+/// The kind of a frame in the log that holds streams.
 pub(crate) const KIND: u8 = 1;
+/// And of one that holds a request as it came, mostly compressed.
+pub(crate) const KIND_RAW: u8 = 2;
+
+/// What a request says, or why it cannot be read. Its first argument is [`RawRequest::kind`].
+pub type DecodeRequest = fn(u8, Timestamp, &[u8]) -> Result<Vec<StreamBatch>, String>;
+
+/// What stands before the body of a request.
+pub(crate) fn raw_head(tenant: &TenantId, request: &RawRequest<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64);
+    put_bytes(&mut out, tenant.as_str().as_bytes());
+    put_int(&mut out, request.received.0);
+    out.push(request.kind);
+    out
+}
+
+/// Tenant and request of such a frame.
+pub(crate) fn read_raw(payload: &[u8]) -> Result<(TenantId, RawRequest<'_>), Damaged> {
+    let mut reader = Reader::new("request", payload);
+    let tenant = TenantId::parse(reader.text()?).map_err(|_| reader.damaged("no name of a tenant"))?;
+    let (received, kind) = (Timestamp(reader.int()?), reader.byte()?);
+    Ok((tenant, RawRequest { kind, received, body: reader.rest() }))
+}
 
 pub(crate) fn encode(tenant: &TenantId, received: Timestamp, streams: &[StreamBatch]) -> Vec<u8> {
     let text: usize = streams.iter().flat_map(|s| &s.entries).map(|e| e.size_bytes() + 24).sum();
@@ -101,8 +124,16 @@ mod tests {
         }
 
         #[test]
+        fn requests_come_back(kind in any::<u8>(), at in any::<i64>(), body in prop::collection::vec(any::<u8>(), 0..20)) {
+            let request = RawRequest { kind, received: Timestamp(at), body: &body };
+            let frame = [raw_head(&TenantId::anonymous(), &request), body.clone()].concat();
+            let (tenant, got) = read_raw(&frame).unwrap();
+            prop_assert_eq!((tenant, got.kind, got.received, got.body), (TenantId::anonymous(), kind, Timestamp(at), &*body));
+        }
+
+        #[test]
         fn any_bytes_are_an_error_or_a_write(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
-            let _ = decode(&bytes);
+            let _ = (decode(&bytes), read_raw(&bytes));
         }
     }
 }

@@ -7,7 +7,7 @@ use ahash::AHashMap;
 use parking_lot::{Mutex, RwLock};
 use weir_model::columns::{LogScans, RowFilter};
 use weir_model::matcher::all_match;
-use weir_model::sink::{LogSink, Outcome, StreamBatch, WriteError};
+use weir_model::sink::{LogSink, Outcome, RawRequest, StreamBatch, WriteError};
 use weir_model::source::{BoxFuture, Direction, LogCursor, LogFragment, LogSource, LogStats, ReadContext, ReadError};
 use weir_model::{Budget, Labels, LogEntry, Matcher, Nanos, TenantId};
 
@@ -315,8 +315,13 @@ impl LogStore {
     }
 }
 
-impl LogSink for LogStore {
-    fn append(&self, tenant: &TenantId, streams: &[StreamBatch]) -> Result<Outcome, WriteError> {
+impl LogStore {
+    fn write(
+        &self,
+        tenant: &TenantId,
+        request: Option<RawRequest<'_>>,
+        streams: &[StreamBatch],
+    ) -> Result<Outcome, WriteError> {
         let entry_bytes = |e: &LogEntry| ENTRY_BYTES + e.size_bytes() as u64;
         let size = |s: &StreamBatch| STREAM_BYTES + s.entries.iter().map(entry_bytes).sum::<u64>();
         let asked: u64 = streams.iter().map(size).sum();
@@ -326,7 +331,7 @@ impl LogSink for LogStore {
             None => (Ok(None), self.put(&of_tenant, streams)),
             Some(durable) => {
                 let _shared = durable.gate.read();
-                match durable.log_write(tenant, streams) {
+                match durable.log_write(tenant, request, streams) {
                     Ok(end) => (Ok(Some(end)), self.put(&of_tenant, streams)),
                     Err(error) => (Err(error), (0, Vec::new())),
                 }
@@ -340,6 +345,21 @@ impl LogSink for LogStore {
         }
         let accepted = streams.iter().map(|s| s.entries.len() as u64).sum();
         Ok(Outcome { accepted, refused: Vec::new() })
+    }
+}
+
+impl LogSink for LogStore {
+    fn append(&self, tenant: &TenantId, streams: &[StreamBatch]) -> Result<Outcome, WriteError> {
+        self.write(tenant, None, streams)
+    }
+
+    fn append_request(
+        &self,
+        tenant: &TenantId,
+        request: RawRequest<'_>,
+        streams: &[StreamBatch],
+    ) -> Result<Outcome, WriteError> {
+        self.write(tenant, Some(request), streams)
     }
 }
 

@@ -109,6 +109,7 @@ mod tests {
     use super::*;
     use crate::proto::write;
     use proptest::prelude::*;
+    use weir_model::Timestamp;
 
     fn run(body: &[u8]) -> Result<Decoded<Vec<StreamBatch>>, DecodeError> {
         let limits = Limits::default();
@@ -150,6 +151,21 @@ mod tests {
         assert_eq!(super::super::show(&got.batch), [want]);
         let refused: Vec<(&str, u64)> = got.refused.iter().map(|r| (r.reason.as_str(), r.count)).collect();
         assert_eq!(refused, [("too_large", 1), ("invalid_labels", 2)]);
+    }
+
+    /// What is decoded at a start was accepted before, whatever the limits are by then.
+    #[test]
+    fn a_logged_request_is_read_without_limits() {
+        let long = format!("level=warn {}", "x".repeat(300_000));
+        let labels: String = (0..40).map(|i| format!("l{i}=\"{i}\", ")).collect();
+        let body = request(&[stream(&format!("{{app=\"a\", {labels}}}"), &[(5, &long), (6, "{\"level\":\"info\"}")])]);
+        let packed = snap::raw::Encoder::new().compress_vec(&body).unwrap();
+        let got = super::super::decode_logged(super::super::PUSH_PROTO, Timestamp(0), &packed).unwrap();
+        assert_eq!(got[0].labels.len(), 42);
+        assert_eq!(&*got[0].entries[0].line, long);
+        assert_eq!(got[0].entries[1].metadata("detected_level"), Some("info"));
+        assert!(super::super::decode_logged(2, Timestamp(0), &packed).is_err());
+        assert!(super::super::decode_logged(super::super::PUSH_PROTO, Timestamp(0), &packed[1..]).is_err());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Streams into the log store.
 
-use weir_model::sink::{Outcome, RefusedReason, StreamBatch, WriteError};
+use weir_model::sink::{Outcome, RawRequest, RefusedReason, StreamBatch, WriteError};
 use weir_model::usage::{Amount, Signal};
 use weir_model::{Commit, TenantId};
 
@@ -15,10 +15,36 @@ impl Ingest {
         sender: &SenderRef,
         decoded: impl Into<Decoded<Vec<StreamBatch>>>,
     ) -> Result<Outcome, WriteError> {
-        let mut decoded = decoded.into();
+        self.write_request(tenant, sender, None, decoded.into())
+    }
+
+    /// The same with what was decoded: a body of this kind.
+    pub fn write_logs_request(
+        &self,
+        tenant: &TenantId,
+        sender: &SenderRef,
+        (kind, body): (u8, &[u8]),
+        decoded: Decoded<Vec<StreamBatch>>,
+    ) -> Result<Outcome, WriteError> {
+        let request = RawRequest { kind, received: self.to.clock.now(), body };
+        self.write_request(tenant, sender, Some(request), decoded)
+    }
+
+    fn write_request(
+        &self,
+        tenant: &TenantId,
+        sender: &SenderRef,
+        request: Option<RawRequest<'_>>,
+        mut decoded: Decoded<Vec<StreamBatch>>,
+    ) -> Result<Outcome, WriteError> {
         self.drop_untimely_entries(&mut decoded);
         let streams = decoded.batch;
-        let stored = if streams.is_empty() { Ok(Outcome::default()) } else { self.to.logs.append(tenant, &streams) };
+        // A request of which something was refused says more than what is stored.
+        let stored = match request.filter(|_| decoded.refused.is_empty()) {
+            _ if streams.is_empty() => Ok(Outcome::default()),
+            Some(request) => self.to.logs.append_request(tenant, request, &streams),
+            None => self.to.logs.append(tenant, &streams),
+        };
         let mut bytes = 0;
         if stored.is_ok() {
             bytes = self.after_logs(tenant, &streams);

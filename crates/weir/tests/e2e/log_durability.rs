@@ -19,6 +19,33 @@ async fn push(client: &Client, url: &str, at: u64, lines: &[String]) -> bool {
     answer.is_ok_and(|a| a.status() == 204)
 }
 
+/// The same in protobuf, which the log keeps as it came.
+async fn push_protobuf(client: &Client, url: &str, at: u64, lines: &[String]) -> bool {
+    let mut stream = field(1, b"{app=\"shop\"}");
+    for (k, line) in lines.iter().enumerate() {
+        let at = at + k as u64;
+        let time = [varint(0x08, at / 1_000_000_000), varint(0x10, at % 1_000_000_000)].concat();
+        stream.extend(field(2, &[field(1, &time), field(2, line.as_bytes())].concat()));
+    }
+    let body = snap::raw::Encoder::new().compress_vec(&field(1, &stream)).unwrap();
+    let request = client.post(format!("{url}/loki/api/v1/push")).header("content-type", "application/x-protobuf");
+    request.body(body).send().await.is_ok_and(|answer| answer.status() == 204)
+}
+
+fn varint(tag: u8, mut value: u64) -> Vec<u8> {
+    let mut out = vec![tag];
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+    out
+}
+
+fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
+    [varint(number << 3 | 2, bytes.len() as u64), bytes.to_vec()].concat()
+}
+
 async fn stored(client: &Client, url: &str, from: u64) -> Vec<String> {
     let (start, end) = ((from - 1_000_000_000).to_string(), (now_nanos() + 1_000_000_000).to_string());
     let params = [("query", "{app=\"shop\"}"), ("start", &start), ("end", &end), ("limit", "5000")];
@@ -44,7 +71,11 @@ async fn acknowledged_lines_survive_kill_9_under_load() {
             async move {
                 for n in 0.. {
                     let lines: Vec<String> = (0..20).map(|k| format!("life {life} push {n} line {k}")).collect();
-                    if !push(&client, &url, now_nanos(), &lines).await {
+                    let is_stored = match n % 2 {
+                        0 => push(&client, &url, now_nanos(), &lines).await,
+                        _ => push_protobuf(&client, &url, now_nanos(), &lines).await,
+                    };
+                    if !is_stored {
                         return;
                     }
                     let _ = sender.send(lines);
