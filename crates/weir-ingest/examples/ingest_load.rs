@@ -87,11 +87,11 @@ fn logs(bodies: &[(Vec<u8>, u64)], folder: &Path) {
 fn traces(bodies: &[(Vec<u8>, u64)], folder: &Path) {
     let dir = Arc::new(OsDir::open(folder).unwrap());
     let budget = Budget::root(256 << 20);
+    let cache = otlp::SpanCache::default();
     let store = SpanStore::open(dir, &budget, SpanStoreOptions::default()).unwrap();
     let (mut spent, mut items) = (Spent::default(), 0);
     for (body, n) in bodies {
-        let decoded =
-            timed(&mut spent.decode, || otlp::convert_traces(otlp::decode(otlp::Format::Protobuf, body).unwrap()));
+        let decoded = timed(&mut spent.decode, || otlp::decode_spans(body, &cache)).unwrap();
         timed(&mut spent.store, || store.append(&TenantId::anonymous(), &decoded.batch)).unwrap();
         timed(&mut spent.drop, || drop(decoded));
         items += n;

@@ -16,7 +16,7 @@ mod traces;
 pub use delta::DeltaState;
 pub use logs::convert as convert_logs;
 pub use metrics::convert as convert_metrics;
-pub use spans::decode_spans;
+pub use spans::{SpanCache, decode_spans};
 pub use traces::convert as convert_traces;
 
 pub use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;

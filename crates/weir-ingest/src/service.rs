@@ -20,7 +20,7 @@ use crate::decoded::refuse;
 use crate::known_series::SeriesTable;
 use crate::limits::Limits;
 use crate::metrics::IngestMetrics;
-use crate::otlp::DeltaState;
+use crate::otlp::{DeltaState, SpanCache};
 use crate::pipelines::OtlpPipelines;
 use crate::sender::{SenderRef, SenderTable};
 use known::Known;
@@ -58,6 +58,8 @@ pub struct Ingest {
     pub series_cache: LabelCache,
     /// Label sets of log streams seen before.
     pub stream_cache: LabelCache,
+    /// Texts of spans seen before.
+    pub span_cache: SpanCache,
     /// Running sums of OTLP's delta series.
     pub deltas: DeltaState,
 }
@@ -67,6 +69,7 @@ impl Ingest {
         Self {
             series_cache: LabelCache::new(to.limits.series_labels),
             stream_cache: LabelCache::new(to.limits.stream_labels),
+            span_cache: SpanCache::default(),
             deltas: DeltaState::default(),
             known: Known::default(),
             subjects: spans::Subjects::new(&to.aliases),

@@ -61,7 +61,7 @@ impl Signal for ExportTraceServiceRequest {
             return Ok(decode::<Self>(format, body)?.store(ingest, tenant, sender));
         }
         let decoded = match format {
-            Format::Protobuf => decode_spans(body)?,
+            Format::Protobuf => decode_spans(body, &ingest.span_cache)?,
             Format::Json => convert_traces(decode(format, body)?),
         };
         Ok(ingest.write_spans(tenant, sender, decoded))

@@ -4,9 +4,9 @@
 //! It makes of a body what the generated types and [`super::convert_traces`] make of it; the tests compare. It
 //! refuses groups, which OTLP never had.
 
-use std::cell::RefCell;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use weir_model::sink::RefusedReason;
 use weir_model::span::Attributes;
 use weir_model::{AttrValue, Nanos, Resource, Scope, Span, SpanEvent, SpanId, SpanLink, SpanStatus, TraceId};
@@ -19,11 +19,12 @@ use crate::{DecodeError, Decoded};
 
 type Read<T> = Result<T, DecodeError>;
 
-thread_local! {
-    static SHARED: RefCell<Shared> = RefCell::default();
+/// What spans of many requests have in common: one table for each request that is decoded at the same time.
+#[derive(Default)]
+pub struct SpanCache {
+    free: Mutex<Vec<Shared>>,
 }
 
-/// What spans of this thread's requests have in common.
 #[derive(Default)]
 struct Shared {
     texts: Texts,
@@ -32,15 +33,15 @@ struct Shared {
 }
 
 /// `ExportTraceServiceRequest`. A span without valid ids is refused, the others are kept.
-pub fn decode_spans(body: &[u8]) -> Read<Decoded<Vec<Arc<Span>>>> {
-    SHARED.with_borrow_mut(|shared| {
-        let mut out = Decoded::default();
-        each(Message::new("OTLP protobuf", body), |field, value, at| match field {
-            1 => resource_spans(message(value, at)?, shared, &mut out),
-            _ => Ok(()),
-        })?;
-        Ok(out)
-    })
+pub fn decode_spans(body: &[u8], cache: &SpanCache) -> Read<Decoded<Vec<Arc<Span>>>> {
+    let mut shared = cache.free.lock().pop().unwrap_or_default();
+    let mut out = Decoded::default();
+    let read = each(Message::new("OTLP protobuf", body), |field, value, at| match field {
+        1 => resource_spans(message(value, at)?, &mut shared, &mut out),
+        _ => Ok(()),
+    });
+    cache.free.lock().push(shared);
+    read.map(|()| out)
 }
 
 /// Calls `read` with the number and the value of each field.
@@ -470,23 +471,26 @@ mod tests {
         }
         let mut body = Vec::new();
         crate::proto::write::bytes(&mut body, 1, &group);
-        let got = decode_spans(&body).unwrap();
+        let got = decode_spans(&body, &SpanCache::default()).unwrap();
         assert_eq!(got.batch[0].resource.attributes.len(), 2);
         assert_eq!(got, generated(&body).unwrap());
     }
 
     #[test]
     fn what_is_no_request_is_an_error_with_its_place() {
-        let text = decode_spans(&[0x0a, 0x05, 1]).unwrap_err().to_string();
+        let text = decode_spans(&[0x0a, 0x05, 1], &SpanCache::default()).unwrap_err().to_string();
         assert!(text.starts_with("OTLP protobuf: byte"), "{text}");
-        assert!(decode_spans(&[0x08, 0x05]).is_err());
+        assert!(decode_spans(&[0x08, 0x05], &SpanCache::default()).is_err());
     }
 
     proptest! {
         #[test]
         fn spans_are_those_of_the_generated_types(request in any_request()) {
             let body = request.encode_to_vec();
-            prop_assert_eq!(decode_spans(&body).unwrap(), generated(&body).unwrap());
+            let cache = SpanCache::default();
+            for _ in 0..2 {
+                prop_assert_eq!(decode_spans(&body, &cache).unwrap(), generated(&body).unwrap());
+            }
         }
 
         #[test]
@@ -499,9 +503,9 @@ mod tests {
             if !body.is_empty() {
                 let at = at.index(body.len());
                 body[at] = byte;
-                let _ = decode_spans(&body);
+                let _ = decode_spans(&body, &SpanCache::default());
                 body.truncate(at);
-                let _ = decode_spans(&body);
+                let _ = decode_spans(&body, &SpanCache::default());
             }
         }
     }
