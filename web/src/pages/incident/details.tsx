@@ -5,6 +5,7 @@ import { clock, moment, parseIso, span } from "../../lib/time";
 import { A, EntityLink } from "../../ui/link";
 import { LabelList } from "../../ui/labels";
 import { Panel, Tag, toneOfState } from "../../ui/panel";
+import { Words } from "../../ui/words";
 
 export function ChangeList({ changes, now, since }: { changes: Change[]; now: number; since?: number }) {
   if (changes.length === 0) return <p className="quiet">No deployment, configuration, flag or scaling change is known from that time.</p>;
@@ -48,7 +49,9 @@ export function Timeline({ of, now }: { of: Incident; now: number }) {
         {of.timeline.map((entry, i) => (
           <li key={`${entry.at}${i}`} className={`kind-of-${entry.kind}`}>
             <time>{clock(parseIso(entry.at) ?? now)}</time>
-            <span>{entry.text}</span>
+            <span>
+              <Words of={entry.text} />
+            </span>
           </li>
         ))}
       </ol>

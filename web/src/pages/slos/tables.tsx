@@ -64,8 +64,8 @@ export function Windows({ of, now }: { of: Slo; now: number }) {
             <tr key={`${one.severity}${one.long_seconds}`}>
               <td>{one.severity}</td>
               <td className="num">{one.factor}×</td>
-              <td className="num">{seconds(one.long_seconds)}</td>
-              <td className="num">{seconds(one.short_seconds)}</td>
+              <td className="num">{window(one.long_seconds)}</td>
+              <td className="num">{window(one.short_seconds)}</td>
               <td className="num">{percent(one.threshold)}</td>
               <td>
                 {alert ? (
