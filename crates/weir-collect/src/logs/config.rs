@@ -70,10 +70,7 @@ pub struct LogScrape {
 impl PromtailConfig {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
-        Self::parse(&text, path.parent().unwrap_or(Path::new(".")))
-            .map_err(|reason| ConfigError::Invalid { path: shown, reason })
+        crate::config::load(path, Self::parse)
     }
 
     /// `base`: the folder that relative paths start from.

@@ -188,7 +188,7 @@ impl Walk<'_, '_> {
         let read = metric.inside.map_or(Ok(ReadHistogram::default()), ReadHistogram::read);
         let mut found = read.map_err(|e| e.to_string())?;
         if !(self.histograms.native && found.is_native()) {
-            return self.classic(family.name, metric, found);
+            return self.classic(family.name, metric, (found.count(), found.raw.sum), found.buckets);
         }
         if family.kind == GAUGE_HISTOGRAM {
             found.raw.hint = u64::from(ResetHint::Gauge.number());
@@ -199,11 +199,10 @@ impl Walk<'_, '_> {
         let of_buckets = || found.buckets.iter().filter_map(|b| b.exemplar.clone()).collect();
         let exemplars: Vec<Exemplar> = if own.is_empty() { of_buckets() } else { own };
         let timed = exemplars.into_iter().filter(|e| e.at != Timestamp(0)).collect();
+        let (count, sum) = (found.count(), found.raw.sum);
         write_series(&mut self.series, family.name, "", &metric.labels, None);
         let series = &self.series;
-        let raw = std::mem::take(&mut found.raw);
-        let (count, count_float, sum) = (raw.count_int, raw.count_float, raw.sum);
-        let sample = raw.checked().map_err(|reason| format!("{series}: {reason}"))?;
+        let sample = found.raw.checked().map_err(|reason| format!("{series}: {reason}"))?;
         let place = Place::Metric(self.n_metrics);
         (self.take)(Item::Histogram(HistogramLine {
             place,
@@ -212,20 +211,20 @@ impl Walk<'_, '_> {
             at: metric.at,
             exemplars: timed,
         }))?;
-        if with_classic {
-            (found.raw.count_int, found.raw.count_float, found.raw.sum) = (count, count_float, sum);
-            return self.classic(family.name, metric, found);
-        }
-        Ok(())
+        if with_classic { self.classic(family.name, metric, (count, sum), found.buckets) } else { Ok(()) }
     }
 
-    fn classic(&mut self, name: &str, metric: &Metric<'_>, found: ReadHistogram) -> Result<(), String> {
-        let either = |float: f64, int: u64| if float > 0.0 { float } else { int as f64 };
-        let count = either(found.raw.count_float, found.raw.count_int);
+    fn classic(
+        &mut self,
+        name: &str,
+        metric: &Metric<'_>,
+        (count, sum): (f64, f64),
+        buckets: Vec<ClassicBucket>,
+    ) -> Result<(), String> {
         self.sample(name, "_count", metric, None, (count, None))?;
-        self.sample(name, "_sum", metric, None, (found.raw.sum, None))?;
-        let has_last = found.buckets.last().is_some_and(|b| b.bound == f64::INFINITY);
-        for bucket in found.buckets {
+        self.sample(name, "_sum", metric, None, (sum, None))?;
+        let has_last = buckets.last().is_some_and(|b| b.bound == f64::INFINITY);
+        for bucket in buckets {
             let value = either(bucket.count_float, bucket.count);
             self.sample(name, "_bucket", metric, Some(("le", bucket.bound)), (value, bucket.exemplar))?;
         }
@@ -234,6 +233,11 @@ impl Walk<'_, '_> {
         }
         self.sample(name, "_bucket", metric, Some(("le", f64::INFINITY)), (count, None))
     }
+}
+
+/// Counts are floats when there is one, else integers.
+fn either(float: f64, int: u64) -> f64 {
+    if float > 0.0 { float } else { int as f64 }
 }
 
 /// Value and exemplar of a counter, a gauge or an untyped metric.
@@ -341,6 +345,10 @@ impl ReadHistogram {
         }
         raw.is_float = raw.count_float > 0.0 || raw.zero_float > 0.0;
         Ok(found)
+    }
+
+    fn count(&self) -> f64 {
+        either(self.raw.count_float, self.raw.count_int)
     }
 
     /// A client marks an empty native histogram by a span of no buckets.
