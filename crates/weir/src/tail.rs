@@ -10,7 +10,7 @@ use anyhow::Context;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use weir_collect::logs::{
-    Effect, Input, LogDiscovery, LogMetrics, LogTargets, OsFiles, Outgoing, PositionsConfig, PromtailConfig, Tailer,
+    Effect, Input, LogDiscovery, LogMetrics, LogTargets, OsFiles, Outgoing, PositionsConfig, PromtailConfig, Tailer, TailerOptions,
 };
 use weir_ingest::{Ingest, Protocol, SenderRef};
 use weir_model::{Clock, Labels, LogEntry, TenantId};
@@ -153,7 +153,7 @@ fn open(dir: &dyn Dir, name: &str, config: &PromtailConfig, metrics: LogMetrics)
         Err(error) if error.kind == DirErrorKind::NotFound => None,
         Err(error) => return Err(error).context("read the positions of log files"),
     };
-    let make = |saved: Option<&[u8]>| Tailer::new(saved, config.tailer, metrics.clone());
+    let make = |saved: Option<&[u8]>| Tailer::new(saved, options(config), metrics.clone());
     let mut tailer = match make(saved.as_deref()) {
         Ok(tailer) => tailer,
         Err(error) if config.positions.ignores_invalid => {
@@ -218,7 +218,7 @@ impl Loop {
         }
         tracing::info!(n_targets = targets.active.len(), n_dropped = targets.dropped.len(), "follows log files");
         self.options.receiver.configure(config);
-        self.tailer.set_options(config.tailer);
+        self.tailer.set_options(options(config));
         self.tailer.set_targets(targets.active.clone(), self.options.clock.now_nanos());
     }
 
@@ -233,6 +233,15 @@ impl Loop {
         self.is_save_failing = saved.is_err();
         saved.is_ok()
     }
+}
+
+/// Of the files that the process may open, half are for everything else.
+fn options(config: &PromtailConfig) -> TailerOptions {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let open_files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft: Option<usize> = open_files.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    let files_max = soft.map_or(config.tailer.files_max, |soft| config.tailer.files_max.min(soft / 2));
+    TailerOptions { files_max, ..config.tailer }
 }
 
 /// As Promtail names this machine.

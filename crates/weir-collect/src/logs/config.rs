@@ -231,7 +231,7 @@ impl<'de> Deserialize<'de> for Size {
 }
 
 /// Ways out for keys that weir does not have, by a part of the key's name.
-const WAYS_OUT: [(&str, &str); 10] = [
+const WAYS_OUT: [(&str, &str); 12] = [
     ("windows_events", "Windows' event log cannot be read here; forward it as syslog or OTLP"),
     ("eventlogmessage", "Windows' event log cannot be read here; remove the stage"),
     ("geoip", "there is no GeoIP database here; remove the stage"),
@@ -244,6 +244,8 @@ const WAYS_OUT: [(&str, &str); 10] = [
         "docker_sd_configs",
         "name the files of the containers, /var/lib/docker/containers/*/*-json.log, with the docker stage",
     ),
+    ("journal", "let `journalctl --follow --output json` write a file, and follow that with the json stage"),
+    ("decompression", "packed files are not read: rotation packs what was read before"),
     ("encoding", "files are read as UTF-8; convert others"),
 ];
 
@@ -279,7 +281,7 @@ impl File {
             return Err("target_config: stdin is not read; write to a file, and name it".to_owned());
         }
         let tailer =
-            TailerOptions { poll: poll(self.global.as_ref())?, limit: self.limits_config.check(&mut warnings)? };
+            TailerOptions { poll: poll(self.global.as_ref())?, limit: self.limits_config.check(&mut warnings)?, ..TailerOptions::default() };
         let mut clients = Vec::new();
         for (idx, client) in self.client.into_iter().chain(self.clients).enumerate() {
             let client = client.check(idx, base, &mut warnings)?;

@@ -9,6 +9,7 @@ use prometheus_client::registry::Registry;
 #[derive(Clone, Debug, Default)]
 pub struct LogMetrics {
     pub(crate) files: Gauge,
+    pub(crate) open_files: Gauge,
     pub(crate) lines: Counter,
     pub(crate) bytes: Counter,
     pub(crate) cut_lines: Counter,
@@ -28,6 +29,7 @@ pub(crate) struct Reason {
 impl LogMetrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("weir_collect_log_files", "Files that are followed", self.files.clone());
+        registry.register("weir_collect_log_open_files", "Of them, files that are open", self.open_files.clone());
         let all = [
             ("weir_collect_log_lines", "Lines read from files", &self.lines),
             ("weir_collect_log_bytes", "Bytes read from files", &self.bytes),

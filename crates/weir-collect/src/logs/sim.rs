@@ -17,6 +17,8 @@ struct State {
     paths: BTreeMap<PathBuf, u64>,
     inodes: BTreeMap<u64, Arc<Mutex<Content>>>,
     next: u64,
+    /// Files that are open; counts its clones.
+    open: Arc<()>,
 }
 
 #[derive(Default)]
@@ -28,9 +30,14 @@ struct Content {
 struct SimFile {
     inode: u64,
     content: Arc<Mutex<Content>>,
+    _open: Arc<()>,
 }
 
 impl SimFiles {
+    pub fn n_open(&self) -> usize {
+        Arc::strong_count(&self.0.lock().open) - 1
+    }
+
     /// Makes the file if there is none.
     pub fn append(&self, path: &str, text: impl AsRef<[u8]>) {
         let mut state = self.0.lock();
@@ -86,7 +93,7 @@ impl Files for SimFiles {
     fn open(&self, path: &Path) -> io::Result<Box<dyn OpenFile>> {
         let state = self.0.lock();
         let inode = *state.paths.get(path).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Box::new(SimFile { inode, content: state.inodes[&inode].clone() }))
+        Ok(Box::new(SimFile { inode, content: state.inodes[&inode].clone(), _open: state.open.clone() }))
     }
 }
 

@@ -42,8 +42,19 @@ pub(super) struct Tailed {
     pub labels: Labels,
     /// Where it was found first.
     pub path: String,
+    /// Where it was seen last.
+    pub at: String,
     pub id: FileId,
-    file: Box<dyn OpenFile>,
+    /// `None` while others have their turn.
+    file: Option<Box<dyn OpenFile>>,
+    /// Whether there may be more to read than is known while it is closed.
+    pub wants: bool,
+    /// Whether the last look found nothing to read.
+    pub is_at_end: bool,
+    /// When it was opened, or gave lines last.
+    pub gave: Nanos,
+    /// Times in a row that it was not found to be opened again.
+    pub n_missed: u8,
     head: Head,
     pub pipeline: Pipeline,
     /// The next byte to read.
@@ -90,10 +101,11 @@ pub(super) struct Look<'a> {
 }
 
 impl Tailed {
-    /// `known`: where an earlier life stood. `start`: where a file that is not known begins.
+    /// `path`: as its lines are labelled; `at`: where it is. `known`: where an earlier life stood. `start`: where a
+    /// file that is not known begins.
     pub fn open(
         file: Box<dyn OpenFile>,
-        (job, labels, path): (Arc<Job>, Labels, String),
+        (job, labels, path, at): (Arc<Job>, Labels, String, String),
         known: Option<Position>,
         start: u64,
     ) -> io::Result<Self> {
@@ -109,8 +121,13 @@ impl Tailed {
             job,
             labels,
             path,
+            at,
             id: about.id,
-            file,
+            file: Some(file),
+            wants: true,
+            is_at_end: false,
+            gave: Nanos(i64::MIN),
+            n_missed: 0,
             head,
             read: start,
             is_skipping: false,
@@ -166,9 +183,51 @@ impl Tailed {
         }
     }
 
+    pub fn is_open(&self) -> bool {
+        self.file.is_some()
+    }
+
+    fn file(&self) -> io::Result<&dyn OpenFile> {
+        self.file.as_deref().ok_or_else(|| io::Error::other("the file is closed"))
+    }
+
+    /// Others have their turn.
+    pub fn close(&mut self) {
+        self.file = None;
+        self.wants = !self.is_at_end;
+    }
+
+    pub fn reopen(&mut self, file: Box<dyn OpenFile>, now: Nanos) {
+        (self.file, self.gave, self.n_missed) = (Some(file), now, 0);
+    }
+
+    /// What is known of a closed file.
+    pub fn notice(&mut self, about: &About) {
+        self.wants |= self.seen != Some((about.len, about.changed));
+        self.n_missed = 0;
+    }
+
+    /// Bytes that were seen and not read.
+    pub fn n_unread(&self) -> Option<u64> {
+        let (len, _) = self.seen?;
+        len.checked_sub(self.read).filter(|n| *n > 0)
+    }
+
+    /// While it is closed: what is due without a byte being read.
+    pub fn tick(&mut self, around: &Around<'_>, out: &mut Vec<Entry>) {
+        self.pipeline.tick(around, out);
+        self.wants |= self.leaving.is_some_and(|since| around.now >= after(since, QUIET));
+    }
+
+    /// Nothing follows.
+    pub fn let_go(&mut self, around: &Around<'_>, out: &mut Vec<Entry>) {
+        self.pipeline.finish(around, out);
+        self.is_done = true;
+    }
+
     /// Reads what came, at most a chunk; answers how much.
     pub fn look(&mut self, look: &mut Look<'_>) -> io::Result<usize> {
-        let About { len, changed, .. } = self.file.about()?;
+        let About { len, changed, .. } = self.file()?.about()?;
         if self.began_anew(len, changed)? {
             look.around.metrics.truncated_files.inc();
             tracing::info!(path = %self.path, "the file was truncated; it is read from its start");
@@ -177,9 +236,13 @@ impl Tailed {
         self.seen = Some((len, changed));
         let n = if self.read < len { self.read_chunk(len, look)? } else { 0 };
         self.pipeline.tick(&look.around, look.out);
+        self.is_at_end = n == 0;
         if n == 0 {
             self.leave_when_quiet(len, look)?;
-        } else if self.leaving.is_some() {
+            return Ok(0);
+        }
+        self.gave = look.around.now;
+        if self.leaving.is_some() {
             self.leaving = Some(look.around.now);
         }
         Ok(n)
@@ -193,7 +256,7 @@ impl Tailed {
         if self.seen == Some((len, changed)) {
             return Ok(false);
         }
-        match self.head.grown(&*self.file)? {
+        match self.head.grown(self.file()?)? {
             Some(head) => {
                 self.head = head;
                 Ok(false)
@@ -204,7 +267,7 @@ impl Tailed {
 
     fn restart(&mut self, look: &mut Look<'_>) {
         self.pipeline.finish(&look.around, look.out);
-        self.head = Head::read(&*self.file).unwrap_or_default();
+        self.head = self.file().and_then(Head::read).unwrap_or_default();
         (self.read, self.is_skipping, self.safe) = (0, false, (0, false));
         self.chunks.clear();
         self.again.clear();
@@ -215,7 +278,7 @@ impl Tailed {
         let until = again.map_or(len, |chunk| chunk.end());
         let wanted = usize::try_from(until - self.read).unwrap_or(usize::MAX).min(CHUNK_BYTES);
         look.buffer.resize(wanted, 0);
-        let n = self.file.read_at(self.read, look.buffer)?;
+        let n = self.file()?.read_at(self.read, look.buffer)?;
         let bytes = std::mem::take(look.buffer);
         let taken = self.whole_lines(&bytes[..n], look.limit, again.is_some());
         if taken > 0 {
@@ -292,14 +355,13 @@ impl Tailed {
         let rest = usize::try_from(len.saturating_sub(self.read)).unwrap_or(usize::MAX).min(CHUNK_BYTES);
         if rest > 0 {
             let mut bytes = vec![0; rest];
-            let n = self.file.read_at(self.read, &mut bytes)?;
+            let n = self.file()?.read_at(self.read, &mut bytes)?;
             let chunk = Chunk { offset: self.read, len: n as u64, at: look.times.take(look.around.now, n as u64) };
             self.take(&bytes[..n], chunk, look);
             self.chunks.push_back(chunk);
             self.read = chunk.end();
         }
-        self.pipeline.finish(&look.around, look.out);
-        self.is_done = true;
+        self.let_go(&look.around, look.out);
         Ok(())
     }
 }

@@ -4,6 +4,8 @@
 //! delivered. After a crash in between, what was under way is read again and gets the same times, so that a
 //! store which keeps equal lines of one time once holds each line once.
 
+mod turns;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +20,7 @@ use super::pipeline::{Around, Pipeline, after};
 use super::positions::{Position, Positions};
 use super::tailed::{LINE_BYTES_MAX, LineLimit, Look, Tailed, Times};
 use super::targets::{Job, LogTarget};
+use turns::Turns;
 
 /// Read before what was read is delivered.
 const BATCH_BYTES: usize = 1 << 20;
@@ -27,7 +30,7 @@ const SCAN_EVERY: Duration = Duration::from_secs(1);
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
-/// Files at once; each is open.
+/// Files that are followed at once.
 const FILES_MAX: usize = 20_000;
 /// Positions of files that are gone are kept for so long, as their targets may come back.
 const FORGET_MS: i64 = 24 * 3600 * 1000;
@@ -79,11 +82,13 @@ pub struct TailerOptions {
     /// How long to wait when nothing came.
     pub poll: Duration,
     pub limit: LineLimit,
+    /// Files that are open at once; there may be more that take turns.
+    pub files_max: usize,
 }
 
 impl Default for TailerOptions {
     fn default() -> Self {
-        Self { poll: Duration::from_millis(250), limit: LineLimit::default() }
+        Self { poll: Duration::from_millis(250), limit: LineLimit::default(), files_max: FILES_MAX }
     }
 }
 
@@ -224,11 +229,13 @@ impl Tailer {
     }
 
     fn round(&mut self, now: Nanos, files: &dyn Files) -> Effect {
+        let mut turns = self.turns();
         if now >= self.scan_due {
-            self.scan(now, files);
+            self.scan(now, &mut turns, files);
             self.scan_due = after(now, SCAN_EVERY);
         }
-        let entries = self.read(now);
+        let entries = self.read(now, &mut turns, files);
+        self.metrics.open_files.set(i64::try_from(turns.n_open).unwrap_or(i64::MAX));
         let batch = group(entries, self.options.limit, &self.metrics);
         // Lines may all be dropped by stages, or held back.
         let batch = (!batch.is_empty()).then(|| Arc::new(batch));
@@ -257,7 +264,7 @@ impl Tailer {
     }
 
     /// A batch from the files, in turn.
-    fn read(&mut self, now: Nanos) -> Vec<Entry> {
+    fn read(&mut self, now: Nanos, turns: &mut Turns, files: &dyn Files) -> Vec<Entry> {
         let mut out = std::mem::take(&mut self.carried);
         let mut n_bytes = 0;
         let start = self.cursor.take();
@@ -280,6 +287,14 @@ impl Tailer {
                 continue;
             }
             let around = Around { now, metrics: &self.metrics };
+            if !tailed.is_open() {
+                tailed.tick(&around, &mut out);
+                if !tailed.wants || !self.reopen(&key, now, turns, files, &mut out) {
+                    continue;
+                }
+            }
+            let Some(tailed) = self.tailed.get_mut(&key) else { continue };
+            let around = Around { now, metrics: &self.metrics };
             let mut look = Look {
                 around,
                 times: &mut self.times,
@@ -300,7 +315,7 @@ impl Tailer {
     }
 
     /// Which files there are.
-    fn scan(&mut self, now: Nanos, files: &dyn Files) {
+    fn scan(&mut self, now: Nanos, turns: &mut Turns, files: &dyn Files) {
         let targets = std::mem::take(&mut self.targets);
         let mut here: HashMap<Key, usize> = HashMap::new();
         for target in &targets {
@@ -323,27 +338,40 @@ impl Tailer {
                     Some(tailed) => {
                         tailed.leaving = None;
                         tailed.labels = labels(target, &tailed.path);
+                        tailed.notice(&about);
+                        tailed.at = path;
                     }
-                    None => self.open(target, &path, key, files),
+                    None => self.open(target, &path, key, turns, files),
                 }
             }
         }
         for (key, tailed) in &mut self.tailed {
-            if !here.contains_key(key) && tailed.leaving.is_none() {
-                tailed.leaving = Some(now);
+            if here.contains_key(key) {
+                continue;
+            }
+            tailed.leaving = tailed.leaving.or(Some(now));
+            if !tailed.is_open() {
+                match files.about(Path::new(&tailed.at)) {
+                    Ok(about) if about.id == key.1 => tailed.notice(&about),
+                    _ => tailed.wants = true,
+                }
             }
         }
-        self.find_renamed(&targets, now, files);
+        self.find_renamed(&targets, now, turns, files);
         self.targets = targets;
         self.metrics.files.set(i64::try_from(self.tailed.len()).unwrap_or(i64::MAX));
     }
 
-    fn open(&mut self, target: &LogTarget, path: &str, key: Key, files: &dyn Files) {
+    fn open(&mut self, target: &LogTarget, path: &str, key: Key, turns: &mut Turns, files: &dyn Files) {
         if self.tailed.len() >= FILES_MAX {
             return self.complain(
                 "files".to_owned(),
                 format!("more than {FILES_MAX} files match; {path} and others are not followed"),
             );
+        }
+        if !self.make_room(turns, files) {
+            // The next scan comes back to it.
+            return;
         }
         let known = self.known.remove(&key);
         // What comes later under that path is another file.
@@ -351,7 +379,7 @@ impl Tailer {
         let start = if known.is_some() { 0 } else { imported.unwrap_or(0) };
         // A file that was renamed keeps the name that its first lines have.
         let named = known.as_ref().map_or(path, |position| &position.path).to_owned();
-        let about = (target.job.clone(), labels(target, &named), named);
+        let about = (target.job.clone(), labels(target, &named), named, path.to_owned());
         let opened = files.open(Path::new(path)).and_then(|file| Tailed::open(file, about, known.clone(), start));
         match opened {
             // The path may be another file's by now; the next scan finds that one.
@@ -359,6 +387,7 @@ impl Tailer {
                 tracing::info!(path, "follows a file");
                 self.complaints.remove(path);
                 self.is_dirty = true;
+                turns.opened(&key);
                 self.tailed.insert(key, tailed);
             }
             Ok(_) => self.known.extend(known.map(|known| (key, known))),
@@ -371,7 +400,7 @@ impl Tailer {
     }
 
     /// Files that were renamed while nobody followed them: what is left in them is read.
-    fn find_renamed(&mut self, targets: &[LogTarget], now: Nanos, files: &dyn Files) {
+    fn find_renamed(&mut self, targets: &[LogTarget], now: Nanos, turns: &mut Turns, files: &dyn Files) {
         for key in self.lost.clone() {
             let Some(position) = self.known.get(&key).cloned() else {
                 self.lost.remove(&key);
@@ -381,6 +410,9 @@ impl Tailer {
             let Some(target) = targets.iter().find(|t| t.job.name == key.0 && t.holds(&position.path)) else {
                 continue;
             };
+            if !self.make_room(turns, files) {
+                return;
+            }
             self.lost.remove(&key);
             let Some(folder) = Path::new(&position.path).parent() else { continue };
             let names = files.list(folder).unwrap_or_default();
@@ -393,7 +425,7 @@ impl Tailer {
             if is_compressed(&path) || !is_same(&path, &position, files) {
                 continue;
             }
-            self.open(target, &path, key.clone(), files);
+            self.open(target, &path, key.clone(), turns, files);
             if let Some(tailed) = self.tailed.get_mut(&key) {
                 tailed.leaving = Some(now);
             }

@@ -283,10 +283,66 @@ fn one_file_that_never_ends_does_not_starve_another() {
     assert!(world.lines().contains(&"here"), "{} delivered", world.n_delivered);
 }
 
+fn many(files_max: usize) -> World {
+    let mut config = PromtailConfig::parse(
+        "scrape_configs:\n- job_name: j\n  static_configs: [{labels: {__path__: '/log/*.log'}}]\n",
+        Path::new("/"),
+    )
+    .unwrap();
+    config.tailer.files_max = files_max;
+    World::new(config)
+}
+
+#[test]
+fn more_files_than_may_be_open_take_turns() {
+    let mut world = many(3);
+    let mut want = BTreeSet::new();
+    let mut n = 0;
+    for round in 0..6 {
+        for file in 0..20 {
+            n += 1;
+            let line = format!("round {round} of file {file}");
+            world.files.append(&format!("/log/{file:02}.log"), format!("{line}\n"));
+            want.insert(line);
+        }
+        world.settle();
+        assert_eq!(world.stored.iter().map(|(.., line)| line.clone()).collect::<BTreeSet<_>>(), want, "round {round}");
+        assert_eq!((world.n_delivered, world.files.n_open()), (n, 3));
+    }
+    assert_eq!(world.tailer.n_files(), 20);
+    // Renamed and written to while closed; removed while closed.
+    for file in 0..10 {
+        let path = format!("/log/{file:02}.log");
+        world.files.append(&path, "late\n");
+        world.files.rename(&path, &format!("{path}.1"));
+        world.files.append(&format!("{path}.1"), "later\n");
+    }
+    world.files.remove("/log/19.log");
+    world.settle();
+    assert_eq!((world.n_delivered, world.files.n_open()), (n + 20, 3));
+    assert!(world.stored.iter().filter(|(.., line)| line == "later").all(|(labels, ..)| labels.contains(".log\"")));
+    world.wait(61);
+    world.wait(61);
+    assert_eq!((world.tailer.n_files(), world.n_delivered), (9, n + 20));
+}
+
+#[test]
+fn a_long_file_does_not_keep_others_from_their_turn() {
+    let mut world = many(1);
+    let line = format!("{}\n", "x".repeat(1000));
+    for file in ["a", "b", "c"] {
+        world.files.append(&format!("/log/{file}.log"), line.repeat(5000) + "unfinished");
+    }
+    world.settle();
+    assert_eq!((world.n_delivered, world.files.n_open()), (15_000, 1));
+}
+
 /// Writers, rotation and crashes in every order that the seed draws.
-fn run(seed: u64) {
+fn run(seed: u64, files_max: usize) {
     let mut random = Random(seed.wrapping_mul(2).wrapping_add(1));
-    let mut world = World::new(config(""));
+    let mut config = config("");
+    config.tailer.files_max = files_max;
+    let mut world = World::new(config);
     let mut written: BTreeMap<String, usize> = BTreeMap::new();
     let (mut n, mut n_files, mut n_crashes) = (0, 0, 0);
     for _ in 0..300 {
@@ -314,6 +370,7 @@ fn run(seed: u64) {
             5 => world.now = after(world.now, Duration::from_millis(random.below(1500))),
             _ => drop(world.step(None)),
         }
+        assert!(world.files.n_open() <= files_max, "seed {seed}");
     }
     world.settle();
     let mut stored: BTreeMap<String, usize> = BTreeMap::new();
@@ -346,6 +403,7 @@ impl Random {
 #[test]
 fn every_line_is_stored_once_whatever_crashes_and_rotates() {
     for seed in 0..60 {
-        run(seed);
+        run(seed, usize::MAX);
+        run(seed, 1);
     }
 }
