@@ -16,6 +16,7 @@ mod metrics;
 mod pattern;
 mod pipeline;
 mod positions;
+pub mod push;
 #[cfg(test)]
 mod sim;
 mod stage;

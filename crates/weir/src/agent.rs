@@ -1,6 +1,6 @@
-//! `weir agent`: scrapes, takes OTLP metrics, and forwards them; stores and evaluates nothing.
+//! `weir agent`: scrapes, takes OTLP metrics, follows log files, and forwards them; stores and evaluates nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -14,6 +14,8 @@ use clap::Args;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
+use weir_collect::logs::push::PushClient;
+use weir_collect::logs::{LogMetrics, PromtailConfig};
 use weir_collect::remote::QUEUE_BYTES_DEFAULT;
 use weir_collect::{Collector, CollectorOptions, Health, PrometheusConfig, RemoteOptions, RemoteWrites};
 use weir_events::ChangeLog;
@@ -22,19 +24,25 @@ use weir_model::entity::{Aliases, EntityTable};
 use weir_model::sink::{LogSink, Outcome, SpanSink, StreamBatch, WriteError};
 use weir_model::usage::Usage;
 use weir_model::{Clock, CommitFeed, Span, SystemClock, TenantId};
+use weir_wal::OsDir;
 
+use crate::config_files;
 use crate::listen::{self, Protection};
 use crate::memory;
 use crate::own_metrics::OwnMetrics;
 use crate::serve;
+use crate::tail::{IntoLoki, Tail, TailOptions};
 use crate::web_config::WebConfig;
 
 #[derive(Args, Clone)]
 pub struct AgentArgs {
     /// Prometheus' configuration: what to scrape, and where to send it (`remote_write`).
+    #[arg(long, value_name = "FILE", required_unless_present = "promtail_config")]
+    prometheus_config: Option<PathBuf>,
+    /// Promtail's configuration: log files to follow, and where to send their lines (`clients`).
     #[arg(long, value_name = "FILE")]
-    prometheus_config: PathBuf,
-    /// Holds the queue of what was not sent yet.
+    promtail_config: Option<PathBuf>,
+    /// Holds the queue of what was not sent yet, and how far log files were read.
     #[arg(long, value_name = "DIR", default_value = "weir-agent-data")]
     data_dir: PathBuf,
     /// Size of that queue; beyond it the oldest samples are given up.
@@ -63,7 +71,9 @@ pub fn main(args: AgentArgs) -> anyhow::Result<ExitCode> {
 
 /// What the agent runs, and what its handlers show.
 struct Agent {
-    config: PathBuf,
+    prometheus: Option<PathBuf>,
+    promtail: Option<PathBuf>,
+    tail: Tail,
     collector: Collector,
     remote: RemoteWrites,
     registry: Registry,
@@ -82,7 +92,7 @@ async fn run(args: AgentArgs) -> anyhow::Result<()> {
         shutdown: shutdown.clone(),
         queue_bytes_max: args.queue_limit,
     });
-    let ingest = ingest(clock, &remote);
+    let ingest = ingest(clock.clone(), &remote);
     let options =
         CollectorOptions { ingest: ingest.clone(), tenant: TenantId::anonymous(), shutdown: shutdown.clone() };
     let collector = Collector::new(options);
@@ -91,8 +101,18 @@ async fn run(args: AgentArgs) -> anyhow::Result<()> {
     ingest.metrics().register(&mut registry);
     collector.metrics().register(&mut registry);
     remote.metrics().register(&mut registry);
-    let agent = Arc::new(Agent { config: args.prometheus_config, collector, remote, registry });
-    agent.load().context("--prometheus-config")?;
+    let log_metrics = LogMetrics::default();
+    log_metrics.register(&mut registry);
+    let tail = Tail::new(TailOptions {
+        data: Arc::new(OsDir::open(&args.data_dir).with_context(|| format!("--data-dir {}", args.data_dir.display()))?),
+        receiver: Box::new(IntoLoki::new(tokio::runtime::Handle::current(), log_metrics.clone())),
+        clock,
+        shutdown: shutdown.clone(),
+        metrics: log_metrics,
+    });
+    let (prometheus, promtail) = (args.prometheus_config, args.promtail_config);
+    let agent = Arc::new(Agent { prometheus, promtail, tail, collector, remote, registry });
+    agent.load()?;
     announce(&http, &grpc, &protection)?;
     let stop = shutdown.clone();
     tokio::spawn(async move {
@@ -146,7 +166,7 @@ fn ingest(clock: Arc<dyn Clock>, remote: &RemoteWrites) -> Arc<Ingest> {
 /// Signals that the agent has no receiver for.
 struct NotHere;
 
-const NOT_HERE: &str = "weir agent forwards metrics only; send logs and traces to weir serve";
+const NOT_HERE: &str = "weir agent takes metrics only; send logs and traces to weir serve";
 
 impl LogSink for NotHere {
     fn append(&self, _: &TenantId, _: &[StreamBatch]) -> Result<Outcome, WriteError> {
@@ -161,23 +181,42 @@ impl SpanSink for NotHere {
 }
 
 impl Agent {
-    /// Reads the file; receivers first, so that the first samples have a queue.
+    /// Reads the files, and applies them when both are right.
     fn load(&self) -> anyhow::Result<()> {
-        let config = PrometheusConfig::load(&self.config)?;
-        for warning in &config.warnings {
-            tracing::warn!(file = %self.config.display(), "{warning}");
+        let prometheus = self.prometheus.as_deref().map(read_prometheus).transpose().context("--prometheus-config")?;
+        let promtail = self.promtail.as_deref().map(read_logs).transpose()?;
+        if let Some(config) = prometheus {
+            // Receivers first, so that the first samples have a queue.
+            self.remote.apply(&config).map_err(anyhow::Error::msg).context("--prometheus-config")?;
+            self.collector.apply(&config).map_err(anyhow::Error::msg).context("--prometheus-config")?;
         }
-        anyhow::ensure!(
-            !config.remote_write.is_empty(),
-            "{}: no remote_write; the agent stores nothing itself",
-            self.config.display()
-        );
-        if !config.rule_files.is_empty() {
-            tracing::warn!("rule_files: the agent evaluates no rules; give them to weir serve");
+        if let Some(config) = promtail {
+            self.tail.apply(config).context("--promtail-config")?;
         }
-        self.remote.apply(&config).map_err(anyhow::Error::msg)?;
-        self.collector.apply(&config).map_err(anyhow::Error::msg)
+        Ok(())
     }
+}
+
+fn read_prometheus(path: &Path) -> anyhow::Result<PrometheusConfig> {
+    let config = PrometheusConfig::load(path)?;
+    for warning in &config.warnings {
+        tracing::warn!(file = %path.display(), "{warning}");
+    }
+    let shown = path.display();
+    anyhow::ensure!(!config.remote_write.is_empty(), "{shown}: no remote_write; the agent stores nothing itself");
+    if !config.rule_files.is_empty() {
+        tracing::warn!("rule_files: the agent evaluates no rules; give them to weir serve");
+    }
+    Ok(config)
+}
+
+fn read_logs(path: &Path) -> anyhow::Result<PromtailConfig> {
+    let config = config_files::read_promtail(path)?;
+    anyhow::ensure!(!config.clients.is_empty(), "{}: no clients; the agent stores nothing itself", path.display());
+    for client in &config.clients {
+        PushClient::new(client.clone()).map_err(anyhow::Error::msg).context("--promtail-config")?;
+    }
+    Ok(config)
 }
 
 async fn reload(State(agent): State<Arc<Agent>>) -> Response {

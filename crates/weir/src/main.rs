@@ -45,7 +45,7 @@ struct Cli {
 enum Command {
     /// Take in telemetry, evaluate rules, answer queries, show the page.
     Serve(Box<serve::ServeArgs>),
-    /// Scrape, take OTLP metrics, and forward them by remote write.
+    /// Scrape, take OTLP metrics, follow log files, and forward them.
     Agent(agent::AgentArgs),
     /// Everything at once: a Kafka-protocol broker, a live pipeline over it, and weir watching it.
     Demo(demo::DemoArgs),

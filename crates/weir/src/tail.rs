@@ -12,6 +12,8 @@ use tokio_util::sync::CancellationToken;
 use weir_collect::logs::{
     Effect, Input, LogDiscovery, LogMetrics, LogTargets, OsFiles, Outgoing, PositionsConfig, PromtailConfig, Tailer, TailerOptions,
 };
+use weir_collect::logs::push::{self, PushClient};
+use weir_collect::remote::Verdict;
 use weir_ingest::{Ingest, Protocol, SenderRef};
 use weir_model::{Clock, Labels, LogEntry, TenantId};
 use weir_wal::{Dir, DirErrorKind, OsDir};
@@ -24,7 +26,7 @@ const POSITIONS: &str = "log-positions.json";
 /// Takes what was read from files.
 pub trait LogReceiver: Send {
     /// What a configuration says about receivers.
-    fn configure(&mut self, config: &PromtailConfig);
+    fn configure(&mut self, config: &PromtailConfig) -> Result<(), String>;
     /// All of it, or an error, and then it comes again as it was.
     fn deliver(&mut self, streams: &[Outgoing]) -> Result<(), String>;
 }
@@ -193,7 +195,7 @@ impl Loop {
                     Ok(()) => Input::Delivered,
                     Err(error) => {
                         self.options.metrics.failed_deliveries.inc();
-                        tracing::warn!(error, "lines of files are not stored yet; tried again");
+                        tracing::warn!(error, "lines of files are not taken yet; tried again");
                         Input::Failed
                     }
                 },
@@ -217,7 +219,9 @@ impl Loop {
             tracing::debug!("not followed: {why}");
         }
         tracing::info!(n_targets = targets.active.len(), n_dropped = targets.dropped.len(), "follows log files");
-        self.options.receiver.configure(config);
+        if let Err(error) = self.options.receiver.configure(config) {
+            tracing::error!(error, "the receivers of log lines stay as they were");
+        }
         self.tailer.set_options(options(config));
         self.tailer.set_targets(targets.active.clone(), self.options.clock.now_nanos());
     }
@@ -266,13 +270,14 @@ impl IntoStore {
 }
 
 impl LogReceiver for IntoStore {
-    fn configure(&mut self, config: &PromtailConfig) {
+    fn configure(&mut self, config: &PromtailConfig) -> Result<(), String> {
         if config.clients.len() > 1 {
             tracing::warn!("clients: lines are stored here, with labels and tenant of the first client");
         }
         let first = config.clients.first();
         self.tenant = first.and_then(|client| client.tenant.clone()).unwrap_or_else(TenantId::anonymous);
         self.external = first.map_or_else(Labels::empty, |client| client.external_labels.clone());
+        Ok(())
     }
 
     fn deliver(&mut self, streams: &[Outgoing]) -> Result<(), String> {
@@ -282,6 +287,56 @@ impl LogReceiver for IntoStore {
             let decoded = weir_ingest::loki::collected(streams, self.ingest.limits(), &self.ingest.stream_cache);
             self.ingest.write_logs(&tenant, &sender, decoded).map_err(|e| e.to_string())?;
         }
+        Ok(())
+    }
+}
+
+/// Lines go to every receiver that the configuration names. One that is away holds the others back, and what is
+/// read waits in its files.
+pub struct IntoLoki {
+    clients: Vec<PushClient>,
+    runtime: tokio::runtime::Handle,
+    metrics: LogMetrics,
+    /// Clients that took the batch that is under way.
+    n_done: usize,
+}
+
+impl IntoLoki {
+    pub fn new(runtime: tokio::runtime::Handle, metrics: LogMetrics) -> Self {
+        Self { clients: Vec::new(), runtime, metrics, n_done: 0 }
+    }
+}
+
+impl LogReceiver for IntoLoki {
+    fn configure(&mut self, config: &PromtailConfig) -> Result<(), String> {
+        // Whenever targets change this is said again.
+        if self.clients.iter().map(PushClient::config).eq(&config.clients) {
+            return Ok(());
+        }
+        let clients: Result<Vec<_>, String> = config.clients.iter().cloned().map(PushClient::new).collect();
+        (self.clients, self.n_done) = (clients?, 0);
+        Ok(())
+    }
+
+    fn deliver(&mut self, streams: &[Outgoing]) -> Result<(), String> {
+        for client in self.clients.iter().skip(self.n_done) {
+            let config = client.config();
+            let tenant = config.tenant.clone().unwrap_or_else(TenantId::anonymous);
+            for (tenant, streams) in by_tenant(streams, &tenant, &config.external_labels, &self.metrics) {
+                let body = push::encode(streams.iter().map(|(labels, entries)| (labels, *entries)));
+                match self.runtime.block_on(client.send(&tenant, &body)) {
+                    Verdict::Taken => {}
+                    Verdict::Again { why, .. } => return Err(format!("{}: {why}", config.url)),
+                    Verdict::Refused(why) => {
+                        let n = streams.iter().map(|(_, entries)| entries.len()).sum();
+                        self.metrics.drop_lines("refused_by_receiver", n);
+                        tracing::error!(url = %config.url, n, why, "lines were refused for good and are lost");
+                    }
+                }
+            }
+            self.n_done += 1;
+        }
+        self.n_done = 0;
         Ok(())
     }
 }

@@ -47,12 +47,7 @@ pub struct LogClient {
     pub name: String,
     pub url: String,
     pub tenant: Option<TenantId>,
-    pub batch_wait: Duration,
-    pub batch_bytes: usize,
-    pub backoff_min: Duration,
-    pub backoff_max: Duration,
-    /// Attempts before a batch is given up; `None` tries for ever.
-    pub retries_max: Option<u32>,
+    /// Whether lines that are refused with 429 are given up.
     pub drops_rate_limited: bool,
     pub timeout: Duration,
     pub external_labels: Labels,
@@ -154,10 +149,9 @@ http_section! {
         name: Option<String>,
         url: Option<String>,
         tenant_id: Option<String>,
-        batchwait: Option<GoDur>,
-        batchsize: Option<usize>,
-        #[serde(default)]
-        backoff_config: BackoffFile,
+        batchwait: Option<IgnoredAny>,
+        batchsize: Option<IgnoredAny>,
+        backoff_config: Option<IgnoredAny>,
         drop_rate_limited_batches: Option<bool>,
         timeout: Option<GoDur>,
         #[serde(default)]
@@ -166,14 +160,6 @@ http_section! {
         headers: BTreeMap<String, String>,
         stream_lag_labels: Option<IgnoredAny>,
     }
-}
-
-#[derive(Deserialize, Default)]
-#[serde(deny_unknown_fields, default)]
-struct BackoffFile {
-    min_period: Option<GoDur>,
-    max_period: Option<GoDur>,
-    max_retries: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -361,24 +347,23 @@ impl ClientFile {
             return Err(fail("use http or https".to_owned()));
         }
         let http = self.take_http(base).map_err(fail)?;
-        if self.stream_lag_labels.is_some() {
-            warnings.push(format!("client `{url}`: stream_lag_labels has no effect here"));
+        let without_effect = [
+            ("stream_lag_labels", self.stream_lag_labels.is_some()),
+            ("batchwait", self.batchwait.is_some()),
+            ("batchsize", self.batchsize.is_some()),
+            ("backoff_config", self.backoff_config.is_some()),
+        ];
+        for (key, _) in without_effect.iter().filter(|(_, is_set)| *is_set) {
+            warnings.push(format!("client `{url}`: {key} has no effect here: what is read is sent at once, until it is taken"));
         }
         let tenant = self.tenant_id.filter(|text| !text.is_empty());
         let tenant =
             tenant.map(|text| TenantId::parse(&text)).transpose().map_err(|e| fail(format!("tenant_id: {e}")))?;
-        let duration = |given: Option<GoDur>, default: u64| given.map_or(Duration::from_millis(default), |d| d.0);
-        let backoff = self.backoff_config;
         Ok(LogClient {
             name: self.name.filter(|name| !name.is_empty()).unwrap_or_else(|| format!("{idx}:{url}")),
             tenant,
-            batch_wait: duration(self.batchwait, 1000),
-            batch_bytes: self.batchsize.unwrap_or(1 << 20).max(1),
-            backoff_min: duration(backoff.min_period, 500),
-            backoff_max: duration(backoff.max_period, 300_000),
-            retries_max: backoff.max_retries.filter(|n| *n > 0),
             drops_rate_limited: self.drop_rate_limited_batches.unwrap_or(false),
-            timeout: duration(self.timeout, 10_000),
+            timeout: self.timeout.map_or(Duration::from_secs(10), |d| d.0),
             external_labels: Labels::from_pairs(self.external_labels),
             headers: self.headers,
             http,

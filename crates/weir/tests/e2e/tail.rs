@@ -212,3 +212,73 @@ async fn a_configuration_that_cannot_be_followed_is_refused_by_name_and_line() {
         .unwrap();
     assert!(!check.status.success() && String::from_utf8_lossy(&check.stderr).contains("gelf"));
 }
+
+struct Agent(std::process::Child);
+
+impl Agent {
+    fn start(config: &Path, data: &Path) -> Self {
+        use std::io::{BufRead, BufReader};
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
+        command.args(["agent", "--listen", "127.0.0.1:0", "--otlp-grpc-listen", "127.0.0.1:0"]);
+        command.arg("--promtail-config").arg(config).arg("--data-dir").arg(data);
+        let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.starts_with("weir ready http://"), "{line}");
+        Self(child)
+    }
+}
+
+/// SIGKILL: nothing is flushed.
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn lines_of_an_agent_arrive_once_while_it_is_killed_and_its_receiver_is_away() {
+    let folder = Folder::new();
+    let (data, log) = (folder.path("data"), folder.path("app.log"));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("127.0.0.1:{port}");
+    let serve = || Server::start(&["--data-dir", data.to_str().unwrap(), "--listen", &listen]);
+    let config = folder.config("app.log", "");
+    let text = std::fs::read_to_string(&config).unwrap().replace("loki:3100", &listen);
+    std::fs::write(&config, text).unwrap();
+    let mut n = 0;
+    let mut write = |count: usize| {
+        let mut file = append(&log);
+        for _ in 0..count {
+            n += 1;
+            writeln!(file, "level=warn n={n}").unwrap();
+        }
+        n
+    };
+    let client = client();
+    let query = "{app=\"shop\"}";
+    let server = serve();
+    let agent = Agent::start(&config, &folder.path("agent"));
+    let written = write(3000);
+    until(&client, &server.url, query, written).await;
+    // Nobody takes them.
+    server.kill();
+    write(3000);
+    drop(agent);
+    write(10);
+    let agent = Agent::start(&config, &folder.path("agent"));
+    write(3000);
+    let server = serve();
+    write(2000);
+    drop(agent);
+    let _agent = Agent::start(&config, &folder.path("agent"));
+    let written = write(1);
+    let found = until(&client, &server.url, query, written).await;
+    let mut lines: Vec<&str> = found.iter().map(|(_, line)| line.as_str()).collect();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!((lines.len(), found.len()), (written, written), "every line, and none twice");
+    let labels = &found[0].0;
+    assert_eq!((labels["cluster"].as_str(), labels["detected_level"].as_str()), ("c1", "warn"));
+}
