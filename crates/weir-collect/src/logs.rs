@@ -20,6 +20,7 @@ pub mod push;
 #[cfg(test)]
 mod sim;
 mod stage;
+pub mod syslog;
 mod tailed;
 mod tailer;
 mod targets;

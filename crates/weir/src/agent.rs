@@ -105,7 +105,11 @@ async fn run(args: AgentArgs) -> anyhow::Result<()> {
     log_metrics.register(&mut registry);
     let tail = Tail::new(TailOptions {
         data: Arc::new(OsDir::open(&args.data_dir).with_context(|| format!("--data-dir {}", args.data_dir.display()))?),
-        receiver: Box::new(IntoLoki::new(tokio::runtime::Handle::current(), log_metrics.clone())),
+        receivers: {
+            let (runtime, metrics) = (tokio::runtime::Handle::current(), log_metrics.clone());
+            Arc::new(move || Box::new(IntoLoki::new(runtime.clone(), metrics.clone())))
+        },
+        insecure_open: args.insecure_open,
         clock,
         shutdown: shutdown.clone(),
         metrics: log_metrics,

@@ -44,6 +44,9 @@ pub struct ConfigFiles {
     /// of which nobody is told that it resolved, or `resolve`, as in Prometheus.
     #[arg(long = "rules.missing-input", value_name = "unknown|resolve", default_value = "resolve", value_parser = MissingInput::parse)]
     pub missing_input: MissingInput,
+    /// Whether receivers that files name may listen off loopback.
+    #[arg(skip)]
+    pub insecure_open: bool,
 }
 
 /// What the files say, checked.

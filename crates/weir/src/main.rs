@@ -18,6 +18,7 @@ mod own_metrics;
 mod serve;
 mod slo;
 mod smoke;
+mod syslog;
 mod tail;
 mod test;
 mod test_rules;

@@ -119,7 +119,9 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
         }
         None => None,
     };
-    let app = build(limit_bytes, external_url, args.kafka, args.files, pipelines, &data, demo, &shutdown)?;
+    let mut files = args.files;
+    files.insecure_open = args.insecure_open;
+    let app = build(limit_bytes, external_url, args.kafka, files, pipelines, &data, demo, &shutdown)?;
 
     tracing::info!(limit_mib = limit_bytes >> 20, "metrics, logs and traces are kept on disk");
     announce(&own_url, &listeners)?;
@@ -302,7 +304,11 @@ fn build(
     log_metrics.register(&mut registry);
     let tail = Tail::new(TailOptions {
         data: data.dir.clone(),
-        receiver: Box::new(IntoStore::new(ingest.clone(), log_metrics.clone())),
+        receivers: {
+            let (ingest, metrics) = (ingest.clone(), log_metrics.clone());
+            Arc::new(move || Box::new(IntoStore::new(ingest.clone(), metrics.clone())))
+        },
+        insecure_open: files.insecure_open,
         clock: clock.clone(),
         shutdown: shutdown.clone(),
         metrics: log_metrics,

@@ -18,6 +18,8 @@ use weir_ingest::{Ingest, Protocol, SenderRef};
 use weir_model::{Clock, Labels, LogEntry, TenantId};
 use weir_wal::{Dir, DirErrorKind, OsDir};
 
+use crate::syslog::{Syslog, SyslogOptions};
+
 /// How long changes of discovery gather before files follow them.
 const GATHER: Duration = Duration::from_millis(200);
 /// Of the positions in the data folder.
@@ -31,11 +33,16 @@ pub trait LogReceiver: Send {
     fn deliver(&mut self, streams: &[Outgoing]) -> Result<(), String>;
 }
 
+pub type Receivers = Arc<dyn Fn() -> Box<dyn LogReceiver> + Send + Sync>;
+
 /// What the loop works with.
 pub struct TailOptions {
     /// Where positions are kept unless the configuration says otherwise.
     pub data: Arc<dyn Dir>,
-    pub receiver: Box<dyn LogReceiver>,
+    /// Makes a receiver, for files and for each listener.
+    pub receivers: Receivers,
+    /// Listen for syslog off loopback.
+    pub insecure_open: bool,
     pub clock: Arc<dyn Clock>,
     pub shutdown: CancellationToken,
     pub metrics: LogMetrics,
@@ -49,6 +56,8 @@ struct Shared {
     state: Mutex<State>,
     config: Mutex<Option<Arc<PromtailConfig>>>,
     discovery: LogDiscovery,
+    syslog: Syslog,
+    receivers: Receivers,
     shutdown: CancellationToken,
     host: String,
 }
@@ -69,6 +78,13 @@ impl Tail {
     pub fn new(options: TailOptions) -> Self {
         Self(Arc::new(Shared {
             shutdown: options.shutdown.clone(),
+            receivers: options.receivers.clone(),
+            syslog: Syslog::new(SyslogOptions {
+                clock: options.clock.clone(),
+                shutdown: options.shutdown.clone(),
+                metrics: options.metrics.clone(),
+                insecure_open: options.insecure_open,
+            }),
             state: Mutex::new(State::New(Some(options))),
             config: Mutex::default(),
             discovery: LogDiscovery::default(),
@@ -80,6 +96,11 @@ impl Tail {
     pub fn apply(&self, config: PromtailConfig) -> anyhow::Result<()> {
         let config = Arc::new(config);
         self.start(&config)?;
+        let receiver = || {
+            let mut receiver = (self.0.receivers)();
+            receiver.configure(&config).map(|()| receiver)
+        };
+        self.0.syslog.apply(&config, &receiver)?;
         for watch in self.0.discovery.apply(&config, &self.0.host, &self.0.shutdown) {
             tokio::spawn(watch);
         }
@@ -97,7 +118,8 @@ impl Tail {
             None => anyhow::bail!("log files could not be followed before; start weir again"),
         };
         let (sender, changes) = channel();
-        let running = Loop { tailer: tailer?, dir, name, options, changes, is_save_failing: false };
+        let receiver = (options.receivers)();
+        let running = Loop { tailer: tailer?, dir, name, receiver, options, changes, is_save_failing: false };
         let handle = tokio::runtime::Handle::current();
         let run = move || {
             // Whoever hears of stored lines may start tasks.
@@ -179,6 +201,7 @@ struct Loop {
     tailer: Tailer,
     dir: Arc<dyn Dir>,
     name: String,
+    receiver: Box<dyn LogReceiver>,
     options: TailOptions,
     changes: Receiver<Arc<Followed>>,
     is_save_failing: bool,
@@ -191,7 +214,7 @@ impl Loop {
             let now = self.options.clock.now_nanos();
             input = match self.tailer.step(input, now, &OsFiles) {
                 Effect::Save(bytes) => Input::Saved { is_ok: self.save(&bytes) },
-                Effect::Deliver(streams) => match self.options.receiver.deliver(&streams) {
+                Effect::Deliver(streams) => match self.receiver.deliver(&streams) {
                     Ok(()) => Input::Delivered,
                     Err(error) => {
                         self.options.metrics.failed_deliveries.inc();
@@ -219,7 +242,7 @@ impl Loop {
             tracing::debug!("not followed: {why}");
         }
         tracing::info!(n_targets = targets.active.len(), n_dropped = targets.dropped.len(), "follows log files");
-        if let Err(error) = self.options.receiver.configure(config) {
+        if let Err(error) = self.receiver.configure(config) {
             tracing::error!(error, "the receivers of log lines stay as they were");
         }
         self.tailer.set_options(options(config));

@@ -13,6 +13,7 @@ use serde::de::{Deserializer, IgnoredAny};
 use weir_model::{Labels, TenantId};
 
 use super::stage::{self, StageFile};
+use super::syslog::{SyslogConfig, SyslogProtocol};
 use super::tailed::{LINE_BYTES_MAX, LineLimit};
 use super::tailer::TailerOptions;
 use super::targets::Job;
@@ -60,12 +61,18 @@ pub struct LogScrape {
     pub(crate) job: Arc<Job>,
     pub(crate) groups: Vec<Arc<TargetGroup>>,
     pub(crate) sd: Vec<SdConfig>,
+    syslog: Option<SyslogConfig>,
 }
 
 impl PromtailConfig {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         crate::config::load(path, Self::parse)
+    }
+
+    /// Receivers of syslog.
+    pub fn syslog(&self) -> impl Iterator<Item = &SyslogConfig> {
+        self.scrape_configs.iter().filter_map(|scrape| scrape.syslog.as_ref())
     }
 
     /// `base`: the folder that relative paths start from.
@@ -178,6 +185,59 @@ struct ScrapeFile {
     consul_sd_configs: Vec<ConsulSdFile>,
     #[serde(default)]
     relabel_configs: Vec<RelabelFile>,
+    syslog: Option<SyslogFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SyslogFile {
+    listen_address: String,
+    listen_protocol: Option<String>,
+    idle_timeout: Option<GoDur>,
+    #[serde(default)]
+    label_structured_data: bool,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    #[serde(default)]
+    use_incoming_timestamp: bool,
+    #[serde(default)]
+    use_rfc5424_message: bool,
+    max_message_length: Option<usize>,
+    /// Either is understood, whatever stands here.
+    syslog_format: Option<SyslogFormat>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum SyslogFormat {
+    Rfc5424,
+    Rfc3164,
+}
+
+impl SyslogFile {
+    fn check(self, job: &Arc<Job>, limit: LineLimit) -> Result<SyslogConfig, String> {
+        let protocol = match self.listen_protocol.as_deref() {
+            None | Some("" | "tcp") => SyslogProtocol::Tcp,
+            Some("udp") => SyslogProtocol::Udp,
+            Some(other) => return Err(format!("syslog: listen_protocol `{other}`; use tcp or udp")),
+        };
+        if self.listen_address.is_empty() {
+            return Err("syslog: listen_address is empty".to_owned());
+        }
+        let (None | Some(SyslogFormat::Rfc5424 | SyslogFormat::Rfc3164)) = self.syslog_format;
+        Ok(SyslogConfig {
+            address: self.listen_address,
+            protocol,
+            idle_timeout: self.idle_timeout.map_or(Duration::from_secs(120), |d| d.0),
+            message_bytes_max: self.max_message_length.filter(|n| *n > 0).unwrap_or(8192).min(LINE_BYTES_MAX),
+            labels: Labels::from_pairs(self.labels),
+            labels_data: self.label_structured_data,
+            takes_time: self.use_incoming_timestamp,
+            keeps_header: self.use_rfc5424_message,
+            job: job.clone(),
+            limit,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -282,7 +342,7 @@ impl File {
             if scrape_configs.iter().any(|known| known.job.name == name) {
                 return Err(format!("scrape_configs: job_name `{name}` occurs twice"));
             }
-            scrape_configs.push(scrape.check(base).map_err(|e| format!("scrape config `{name}`: {e}"))?);
+            scrape_configs.push(scrape.check(base, tailer.limit).map_err(|e| format!("scrape config `{name}`: {e}"))?);
         }
         Ok(PromtailConfig {
             clients,
@@ -373,7 +433,7 @@ impl ClientFile {
 }
 
 impl ScrapeFile {
-    fn check(self, base: &Path) -> Result<LogScrape, String> {
+    fn check(self, base: &Path, limit: LineLimit) -> Result<LogScrape, String> {
         if self.job_name.is_empty() {
             return Err("job_name is empty".to_owned());
         }
@@ -401,8 +461,10 @@ impl ScrapeFile {
             stages: stage::check(self.pipeline_stages)?,
             relabel: relabel.map_err(|e| format!("relabel_configs: {e}"))?,
         };
+        let job = Arc::new(job);
         Ok(LogScrape {
-            job: Arc::new(job),
+            syslog: self.syslog.map(|file| file.check(&job, limit)).transpose()?,
+            job,
             groups: self.static_configs.into_iter().enumerate().map(group).collect(),
             sd,
         })

@@ -13,7 +13,9 @@ mod multiline;
 mod pack;
 mod regex;
 mod template;
-mod timestamp;
+pub(super) mod timestamp;
+
+pub(super) use container::rfc3339;
 
 use std::sync::Arc;
 

@@ -75,12 +75,12 @@ pub(super) struct Tailed {
 
 /// Times for what is read: never one twice, whatever the clock does.
 #[derive(Default)]
-pub(super) struct Times {
+pub(crate) struct Times {
     last: i64,
 }
 
 impl Times {
-    fn take(&mut self, now: Nanos, len: u64) -> i64 {
+    pub fn take(&mut self, now: Nanos, len: u64) -> i64 {
         let at = now.0.max(self.last);
         self.last = at.saturating_add(i64::try_from(len).unwrap_or(i64::MAX));
         at

@@ -455,7 +455,7 @@ fn labels(target: &LogTarget, path: &str) -> Labels {
 }
 
 /// Entries by stream, in their order; lines that stages made too long are cut.
-fn group(entries: Vec<Entry>, limit: LineLimit, metrics: &LogMetrics) -> Vec<Outgoing> {
+pub(crate) fn group(entries: Vec<Entry>, limit: LineLimit, metrics: &LogMetrics) -> Vec<Outgoing> {
     let mut out: Vec<Outgoing> = Vec::new();
     let mut streams: HashMap<(Option<String>, Labels), usize> = HashMap::new();
     for mut entry in entries {

@@ -22,6 +22,7 @@ mod promtool;
 mod remote_write;
 mod ruler;
 mod slos;
+mod syslog;
 mod tail;
 mod traces_restart;
 mod unknown;

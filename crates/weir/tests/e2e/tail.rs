@@ -18,7 +18,7 @@ fn start(data: &Path, config: &Path) -> Server {
 }
 
 /// Lines of the selector with their streams, oldest first.
-async fn stored(client: &Client, url: &str, query: &str) -> Vec<(BTreeMap<String, String>, String)> {
+pub async fn stored(client: &Client, url: &str, query: &str) -> Vec<(BTreeMap<String, String>, String)> {
     let mut out = Vec::new();
     let mut start = now_nanos() - 3600 * 1_000_000_000;
     loop {
@@ -47,7 +47,7 @@ async fn stored(client: &Client, url: &str, query: &str) -> Vec<(BTreeMap<String
     }
 }
 
-async fn until(client: &Client, url: &str, query: &str, n: usize) -> Vec<(BTreeMap<String, String>, String)> {
+pub async fn until(client: &Client, url: &str, query: &str, n: usize) -> Vec<(BTreeMap<String, String>, String)> {
     let mut found = Vec::new();
     for _ in 0..600 {
         found = stored(client, url, query).await;

@@ -130,7 +130,7 @@ pub(super) fn docker(entry: &mut Entry) {
 }
 
 /// With nanoseconds.
-pub(super) fn rfc3339(text: &str) -> Option<Nanos> {
+pub(crate) fn rfc3339(text: &str) -> Option<Nanos> {
     let time: jiff::Timestamp = text.parse().ok()?;
     i64::try_from(time.as_nanosecond()).ok().map(Nanos)
 }

@@ -36,7 +36,7 @@ enum OnFailure {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Format {
+pub(crate) enum Format {
     /// Digits behind the seconds' decimal point; seconds may have a fraction.
     Unix(u32),
     /// Go's reference time as it would be written.
@@ -44,7 +44,7 @@ enum Format {
 }
 
 impl Format {
-    fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let layout = match text {
             "Unix" => return Self::Unix(0),
             "UnixMs" => return Self::Unix(3),
@@ -65,7 +65,7 @@ impl Format {
         Self::Layout { layout: layout.to_owned(), has_year: layout.contains("06") }
     }
 
-    fn read(&self, text: &str, zone: &TimeZone, now: Nanos) -> Option<Nanos> {
+    pub fn read(&self, text: &str, zone: &TimeZone, now: Nanos) -> Option<Nanos> {
         match self {
             Self::Unix(0) if text.contains('.') => {
                 let (secs, fraction) = text.split_once('.')?;
