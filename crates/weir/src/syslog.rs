@@ -107,7 +107,9 @@ impl Syslog {
     fn listen(&self, config: &SyslogConfig) -> anyhow::Result<Running> {
         let addresses: Vec<SocketAddr> = config.address.to_socket_addrs().context("not an address")?.collect();
         if let Some(open) = addresses.iter().find(|a| !a.ip().is_loopback() && !self.options.insecure_open) {
-            bail!("{open} can be reached from other machines, without TLS and authentication: listen on 127.0.0.1, or accept the risk with --insecure-open");
+            bail!(
+                "{open} can be reached from other machines, without TLS and authentication: listen on 127.0.0.1, or accept the risk with --insecure-open"
+            );
         }
         let (messages, waiting) = mpsc::channel(WAITING_MAX);
         let stop = self.options.shutdown.child_token();
@@ -120,7 +122,9 @@ impl Syslog {
                 listener.set_nonblocking(true)?;
                 let listener = TcpListener::from_std(listener)?;
                 tracing::info!(address = %listener.local_addr()?, "syslog over TCP");
-                tokio::spawn(async move { token.run_until_cancelled(accept(listener, Arc::new(reader), token.clone())).await });
+                tokio::spawn(async move {
+                    token.run_until_cancelled(accept(listener, Arc::new(reader), token.clone())).await
+                });
             }
             SyslogProtocol::Udp => {
                 let socket = std::net::UdpSocket::bind(&addresses[..])?;

@@ -9,10 +9,11 @@ use std::time::Duration;
 use anyhow::Context;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
-use weir_collect::logs::{
-    Effect, Input, LogDiscovery, LogMetrics, LogTargets, OsFiles, Outgoing, PositionsConfig, PromtailConfig, Tailer, TailerOptions,
-};
 use weir_collect::logs::push::{self, PushClient};
+use weir_collect::logs::{
+    Effect, Input, LogDiscovery, LogMetrics, LogTargets, OsFiles, Outgoing, PositionsConfig, PromtailConfig, Tailer,
+    TailerOptions,
+};
 use weir_collect::remote::Verdict;
 use weir_ingest::{Ingest, Protocol, SenderRef};
 use weir_model::{Clock, Labels, LogEntry, TenantId};

@@ -326,8 +326,11 @@ impl File {
         if self.target_config.stdin {
             return Err("target_config: stdin is not read; write to a file, and name it".to_owned());
         }
-        let tailer =
-            TailerOptions { poll: poll(self.global.as_ref())?, limit: self.limits_config.check(&mut warnings)?, ..TailerOptions::default() };
+        let tailer = TailerOptions {
+            poll: poll(self.global.as_ref())?,
+            limit: self.limits_config.check(&mut warnings)?,
+            ..TailerOptions::default()
+        };
         let mut clients = Vec::new();
         for (idx, client) in self.client.into_iter().chain(self.clients).enumerate() {
             let client = client.check(idx, base, &mut warnings)?;
@@ -344,6 +347,7 @@ impl File {
             }
             scrape_configs.push(scrape.check(base, tailer.limit).map_err(|e| format!("scrape config `{name}`: {e}"))?);
         }
+        stage::metrics::check_names(scrape_configs.iter().flat_map(|scrape| &scrape.job.stages))?;
         Ok(PromtailConfig {
             clients,
             positions: PositionsConfig {
@@ -414,7 +418,9 @@ impl ClientFile {
             ("backoff_config", self.backoff_config.is_some()),
         ];
         for (key, _) in without_effect.iter().filter(|(_, is_set)| *is_set) {
-            warnings.push(format!("client `{url}`: {key} has no effect here: what is read is sent at once, until it is taken"));
+            warnings.push(format!(
+                "client `{url}`: {key} has no effect here: what is read is sent at once, until it is taken"
+            ));
         }
         let tenant = self.tenant_id.filter(|text| !text.is_empty());
         let tenant =

@@ -32,6 +32,18 @@ impl Value {
             Self::Null => return None,
         })
     }
+
+    /// Numbers, numbers as text, and durations as seconds.
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Bool(is_set) => Some(f64::from(u8::from(*is_set))),
+            Self::Null => None,
+            Self::Text(text) => {
+                text.parse().ok().or_else(|| weir_go::parse_go_duration(text).ok().map(|nanos| nanos as f64 / 1e9))
+            }
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

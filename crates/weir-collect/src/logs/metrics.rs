@@ -6,6 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::stage::metrics::CustomMetrics;
+
 #[derive(Clone, Debug, Default)]
 pub struct LogMetrics {
     pub(crate) files: Gauge,
@@ -16,6 +18,8 @@ pub struct LogMetrics {
     pub(crate) truncated_files: Counter,
     pub(crate) unread_files: Counter,
     pub(crate) dropped: Family<Reason, Counter>,
+    /// Of `metrics` stages.
+    pub(crate) custom: CustomMetrics,
     pub delivered_entries: Counter,
     pub failed_deliveries: Counter,
     pub failed_saves: Counter,
@@ -45,6 +49,7 @@ impl LogMetrics {
         }
         let help = "Lines that a stage dropped, by reason";
         registry.register("weir_collect_log_dropped_lines", help, self.dropped.clone());
+        registry.register_collector(Box::new(self.custom.clone()));
     }
 
     pub(crate) fn drop_line(&self, reason: &str) {

@@ -9,6 +9,7 @@ mod jmespath;
 mod json;
 mod limit;
 mod matching;
+pub(super) mod metrics;
 mod multiline;
 mod pack;
 mod regex;
@@ -57,6 +58,7 @@ pub enum Stage {
     Limit(limit::Limit),
     Sampling(limit::Sampling),
     Match(matching::Match),
+    Metrics(Vec<metrics::Metric>),
     Multiline(multiline::Multiline),
 }
 
@@ -87,6 +89,7 @@ pub(crate) enum StageFile {
     Limit(limit::LimitFile),
     Sampling(limit::SamplingFile),
     Match(matching::MatchFile),
+    Metrics(metrics::MetricsFile),
     Multiline(multiline::MultilineFile),
 }
 
@@ -127,6 +130,7 @@ impl StageFile {
             Self::Limit(_) => "limit",
             Self::Sampling(_) => "sampling",
             Self::Match(_) => "match",
+            Self::Metrics(_) => "metrics",
             Self::Multiline(_) => "multiline",
         }
     }
@@ -154,6 +158,7 @@ impl StageFile {
             Self::Limit(file) => Stage::Limit(file.check()?),
             Self::Sampling(file) => Stage::Sampling(file.check()?),
             Self::Match(file) => Stage::Match(file.check(depth)?),
+            Self::Metrics(file) => Stage::Metrics(metrics::check(file)?),
             Self::Multiline(file) => Stage::Multiline(file.check()?),
         })
     }
@@ -189,6 +194,7 @@ impl Stage {
             Self::Tenant(tenant) => tenant.run(&mut entry),
             Self::Pack(pack) => pack.run(&mut entry, around.now),
             Self::Decolorize => pack::decolorize(&mut entry),
+            Self::Metrics(metrics) => around.metrics.custom.count(metrics, &entry, around.now),
             // Decided above, or by whoever runs the stages within.
             Self::Json(_) | Self::Drop(_) | Self::Limit(_) | Self::Sampling(_) | Self::Match(_) => {}
         }

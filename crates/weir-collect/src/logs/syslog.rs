@@ -34,8 +34,30 @@ const SEVERITIES: [&str; 8] =
     ["emergency", "alert", "critical", "error", "warning", "notice", "informational", "debug"];
 
 const FACILITIES: [&str; 24] = [
-    "kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp", "ntp",
-    "security", "console", "solaris-cron", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7",
+    "kern",
+    "user",
+    "mail",
+    "daemon",
+    "auth",
+    "syslog",
+    "lpr",
+    "news",
+    "uucp",
+    "cron",
+    "authpriv",
+    "ftp",
+    "ntp",
+    "security",
+    "console",
+    "solaris-cron",
+    "local0",
+    "local1",
+    "local2",
+    "local3",
+    "local4",
+    "local5",
+    "local6",
+    "local7",
 ];
 
 impl SyslogMessage {
@@ -274,7 +296,10 @@ mod tests {
             "<34>Oct 11 22:14:15 mymachine su: 'su root' failed for lonvick on /dev/pts/8",
             "auth critical 2023-10-11T22:14:15Z mymachine su - - [] 'su root' failed for lonvick on /dev/pts/8",
         );
-        check("<13>Feb  5 17:32:18 10.0.0.99 cron[77]: Use the BFG!", "user notice 2023-02-05T17:32:18Z 10.0.0.99 cron 77 - [] Use the BFG!");
+        check(
+            "<13>Feb  5 17:32:18 10.0.0.99 cron[77]: Use the BFG!",
+            "user notice 2023-02-05T17:32:18Z 10.0.0.99 cron 77 - [] Use the BFG!",
+        );
         check("<13>Feb  5 17:32:18 su: no host", "user notice 2023-02-05T17:32:18Z - su - - [] no host");
         check("<13>2019-01-01T01:00:00Z host app: text", "user notice 2019-01-01T01:00:00Z host app - - [] text");
         check("<14>just text\0", "user informational - - - - - [] just text");
@@ -288,8 +313,20 @@ mod tests {
     fn labels_have_upstreams_names() {
         let text = b"<165>1 - h a 1 m [custom@99770 exkey=\"1\"] x";
         let labels = SyslogMessage::parse(text, NOW, &TimeZone::UTC).labels(true);
-        let got: Vec<String> = labels.iter().map(|(n, v)| format!("{}={v}", n.trim_start_matches("__syslog_message_"))).collect();
-        assert_eq!(got, ["severity=notice", "facility=local4", "hostname=h", "app_name=a", "proc_id=1", "msg_id=m", "sd_custom_99770_exkey=1"]);
+        let got: Vec<String> =
+            labels.iter().map(|(n, v)| format!("{}={v}", n.trim_start_matches("__syslog_message_"))).collect();
+        assert_eq!(
+            got,
+            [
+                "severity=notice",
+                "facility=local4",
+                "hostname=h",
+                "app_name=a",
+                "proc_id=1",
+                "msg_id=m",
+                "sd_custom_99770_exkey=1"
+            ]
+        );
     }
 
     proptest! {

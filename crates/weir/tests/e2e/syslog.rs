@@ -62,7 +62,18 @@ async fn messages_of_real_clients_are_stored() {
     let (to_tcp, to_udp) = (tcp.to_string(), udp.to_string());
     let common = ["--server", "127.0.0.1", "--tag", "shop", "--priority", "local4.err"];
     let log = |args: &[&str]| logger(&[&common[..], args].concat());
-    log(&["--tcp", "--port", &to_tcp, "--rfc5424", "--octet-count", "--sd-id", "zoo@123", "--sd-param", "tiger=\"hungry\"", "counted\nin two lines"]);
+    log(&[
+        "--tcp",
+        "--port",
+        &to_tcp,
+        "--rfc5424",
+        "--octet-count",
+        "--sd-id",
+        "zoo@123",
+        "--sd-param",
+        "tiger=\"hungry\"",
+        "counted\nin two lines",
+    ]);
     log(&["--tcp", "--port", &to_tcp, "--rfc5424", "of rfc 5424"]);
     log(&["--tcp", "--port", &to_tcp, "--rfc3164", "of rfc 3164"]);
     log(&["--udp", "--port", &to_udp, "--rfc5424", "a datagram"]);
@@ -107,7 +118,8 @@ async fn what_is_no_syslog_closes_its_connection_and_no_other() {
     let mut bad = connect();
     bad.write_all(b"9999999999999 nonsense").unwrap();
     let mut long = connect();
-    long.write_all(&[&b"<14>1 - - app - - - "[..], &vec![b'x'; 300_000], b"\n<14>1 - - app - - - next\n"].concat()).unwrap();
+    long.write_all(&[&b"<14>1 - - app - - - "[..], &vec![b'x'; 300_000], b"\n<14>1 - - app - - - next\n"].concat())
+        .unwrap();
     bad.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     assert_eq!(std::io::Read::read(&mut bad, &mut [0; 8]).unwrap_or(0), 0, "closed");
     good.write_all(b"<14>1 - - app - - - after\n").unwrap();

@@ -45,9 +45,11 @@ impl Frames {
         loop {
             let framing = *match rest.first() {
                 None => break,
-                Some(first) => {
-                    self.framing.get_or_insert(if first.is_ascii_digit() { Framing::OctetCounting } else { Framing::Terminated })
-                }
+                Some(first) => self.framing.get_or_insert(if first.is_ascii_digit() {
+                    Framing::OctetCounting
+                } else {
+                    Framing::Terminated
+                }),
             };
             let next = match framing {
                 Framing::OctetCounting => self.counted(rest, &mut found)?,
@@ -160,7 +162,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parts_make_no_difference_and_memory_is_bounded(bytes in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b' '), b'0'..b'9', any::<u8>()], 0..200), size in 1_usize..20) {
+        fn parts_make_no_difference_and_memory_is_bounded(bytes in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b' '), b'0'..=b'9', any::<u8>()], 0..200), size in 1_usize..20) {
             let whole = run(16, &[&bytes]);
             let parts: Vec<&[u8]> = bytes.chunks(size).collect();
             let by_parts = run(16, &parts);

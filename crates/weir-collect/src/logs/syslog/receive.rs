@@ -135,9 +135,13 @@ scrape_configs:
         assert_eq!((syslog.protocol, syslog.idle_timeout), (SyslogProtocol::Tcp, Duration::from_secs(120)));
         let mut pipe = SyslogPipe::new(syslog, LogMetrics::default());
         let now = Nanos(1_700_000_000_000_000_000);
-        for message in
-            ["<11>1 2023-11-14T00:00:00Z h app - - [x@1 k=\"v\"] one", "<14>two", "<14>two", "<14>noise: x", "<14>1 - - - - - -"]
-        {
+        for message in [
+            "<11>1 2023-11-14T00:00:00Z h app - - [x@1 k=\"v\"] one",
+            "<14>two",
+            "<14>two",
+            "<14>noise: x",
+            "<14>1 - - - - - -",
+        ] {
             pipe.push(message.as_bytes(), [10, 0, 0, 1].into(), now);
         }
         let got = pipe.take(now);
@@ -149,8 +153,8 @@ scrape_configs:
             shown,
             [
                 r#"{a="b", from="10.0.0.1", host="h", job="syslog", k="v", severity="error"} -80000000000000 one"#,
-                r#"{a="b", from="10.0.0.1", job="syslog", severity="informational"} 0 two"#,
                 r#"{a="b", from="10.0.0.1", job="syslog", severity="informational"} 1 two"#,
+                r#"{a="b", from="10.0.0.1", job="syslog", severity="informational"} 2 two"#,
             ]
         );
     }
