@@ -129,7 +129,7 @@ impl ScrapeLimits {
 }
 
 /// What `parse` makes of a file; it is given the folder that relative paths start from.
-pub(crate) fn load<T>(path: &Path, parse: fn(&str, &Path) -> Result<T, String>) -> Result<T, ConfigError> {
+pub(crate) fn load<T>(path: &Path, parse: impl FnOnce(&str, &Path) -> Result<T, String>) -> Result<T, ConfigError> {
     let shown = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
     parse(&text, path.parent().unwrap_or(Path::new("."))).map_err(|reason| ConfigError::Invalid { path: shown, reason })

@@ -8,6 +8,7 @@
 //! before; nothing is remembered as read before it was delivered; memory is bounded by a batch, and by what
 //! stages may hold back for each file.
 
+mod alloy;
 mod config;
 mod discovery;
 mod entry;

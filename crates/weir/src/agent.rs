@@ -37,11 +37,14 @@ use crate::web_config::WebConfig;
 #[derive(Args, Clone)]
 pub struct AgentArgs {
     /// Prometheus' configuration: what to scrape, and where to send it (`remote_write`).
-    #[arg(long, value_name = "FILE", required_unless_present = "promtail_config")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["promtail_config", "alloy_config"])]
     prometheus_config: Option<PathBuf>,
     /// Promtail's configuration: log files to follow, and where to send their lines (`clients`).
     #[arg(long, value_name = "FILE")]
     promtail_config: Option<PathBuf>,
+    /// Alloy's configuration, in its own language: its components of logs, up to `loki.write`.
+    #[arg(long, value_name = "FILE", conflicts_with = "promtail_config")]
+    alloy_config: Option<PathBuf>,
     /// Holds the queue of what was not sent yet, and how far log files were read.
     #[arg(long, value_name = "DIR", default_value = "weir-agent-data")]
     data_dir: PathBuf,
@@ -73,6 +76,7 @@ pub fn main(args: AgentArgs) -> anyhow::Result<ExitCode> {
 struct Agent {
     prometheus: Option<PathBuf>,
     promtail: Option<PathBuf>,
+    alloy: Option<PathBuf>,
     tail: Tail,
     collector: Collector,
     remote: RemoteWrites,
@@ -114,8 +118,8 @@ async fn run(args: AgentArgs) -> anyhow::Result<()> {
         shutdown: shutdown.clone(),
         metrics: log_metrics,
     });
-    let (prometheus, promtail) = (args.prometheus_config, args.promtail_config);
-    let agent = Arc::new(Agent { prometheus, promtail, tail, collector, remote, registry });
+    let (prometheus, promtail, alloy) = (args.prometheus_config, args.promtail_config, args.alloy_config);
+    let agent = Arc::new(Agent { prometheus, promtail, alloy, tail, collector, remote, registry });
     agent.load()?;
     announce(&http, &grpc, &protection)?;
     let stop = shutdown.clone();
@@ -188,16 +192,30 @@ impl Agent {
     /// Reads the files, and applies them when both are right.
     fn load(&self) -> anyhow::Result<()> {
         let prometheus = self.prometheus.as_deref().map(read_prometheus).transpose().context("--prometheus-config")?;
-        let promtail = self.promtail.as_deref().map(read_logs).transpose()?;
+        let logs = self.logs()?;
         if let Some(config) = prometheus {
             // Receivers first, so that the first samples have a queue.
             self.remote.apply(&config).map_err(anyhow::Error::msg).context("--prometheus-config")?;
             self.collector.apply(&config).map_err(anyhow::Error::msg).context("--prometheus-config")?;
         }
-        if let Some(config) = promtail {
-            self.tail.apply(config).context("--promtail-config")?;
+        if let Some(config) = logs {
+            self.tail.apply(config).context("collection of logs")?;
         }
         Ok(())
+    }
+
+    fn logs(&self) -> anyhow::Result<Option<PromtailConfig>> {
+        let config = config_files::read_logs(self.promtail.as_deref(), self.alloy.as_deref())?;
+        if let Some(config) = &config {
+            anyhow::ensure!(
+                !config.clients.is_empty(),
+                "no receiver of logs is named; the agent stores nothing itself"
+            );
+            for client in &config.clients {
+                PushClient::new(client.clone()).map_err(anyhow::Error::msg)?;
+            }
+        }
+        Ok(config)
     }
 }
 
@@ -210,15 +228,6 @@ fn read_prometheus(path: &Path) -> anyhow::Result<PrometheusConfig> {
     anyhow::ensure!(!config.remote_write.is_empty(), "{shown}: no remote_write; the agent stores nothing itself");
     if !config.rule_files.is_empty() {
         tracing::warn!("rule_files: the agent evaluates no rules; give them to weir serve");
-    }
-    Ok(config)
-}
-
-fn read_logs(path: &Path) -> anyhow::Result<PromtailConfig> {
-    let config = config_files::read_promtail(path)?;
-    anyhow::ensure!(!config.clients.is_empty(), "{}: no clients; the agent stores nothing itself", path.display());
-    for client in &config.clients {
-        PushClient::new(client.clone()).map_err(anyhow::Error::msg).context("--promtail-config")?;
     }
     Ok(config)
 }

@@ -27,6 +27,8 @@ enum What {
     Collector(Files),
     /// Configurations of Promtail.
     Promtail(Files),
+    /// Configurations of Alloy, in its own language, that collect logs.
+    Alloy(Files),
     /// Objectives: weir's short form, OpenSLO, Sloth.
     Slos {
         /// The alertmanager.yml whose routes their pages take; they must end at a receiver that pages.
@@ -59,6 +61,7 @@ pub fn main(args: CheckArgs) -> anyhow::Result<ExitCode> {
         What::Alertmanager(Files { files }) => (files, Box::new(alertmanager)),
         What::Collector(Files { files }) => (files, Box::new(collector)),
         What::Promtail(Files { files }) => (files, Box::new(promtail)),
+        What::Alloy(Files { files }) => (files, Box::new(alloy)),
         What::Slos { alertmanager_config, files } => {
             let routes = alertmanager_config.map(|path| weir_alert::read_config(&path)).transpose()?;
             (files, Box::new(move |file: &Path| slos(file, routes.as_ref())))
@@ -155,7 +158,15 @@ fn collector(file: &Path) -> Result<Found, Vec<String>> {
 
 fn promtail(file: &Path) -> Result<Found, Vec<String>> {
     let config = PromtailConfig::load(file).map_err(|e| vec![format!("{:#}", anyhow::Error::from(e))])?;
-    let summary =
-        [counted(config.scrape_configs.len(), "scrape config"), counted(config.clients.len(), "client")].join(", ");
-    Ok(Found { summary, warnings: config.warnings })
+    Ok(logs(config, "scrape config", "client"))
+}
+
+fn alloy(file: &Path) -> Result<Found, Vec<String>> {
+    let config = crate::config_files::read_alloy(file).map_err(|e| vec![format!("{e:#}")])?;
+    Ok(logs(config, "source", "endpoint"))
+}
+
+fn logs(config: PromtailConfig, source: &str, receiver: &str) -> Found {
+    let summary = [counted(config.scrape_configs.len(), source), counted(config.clients.len(), receiver)].join(", ");
+    Found { summary, warnings: config.warnings }
 }

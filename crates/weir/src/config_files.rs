@@ -27,6 +27,9 @@ pub struct ConfigFiles {
     /// whatever its `clients` say.
     #[arg(long, value_name = "FILE")]
     promtail_config: Option<PathBuf>,
+    /// Alloy's configuration, in its own language: its components of logs, stored here as well.
+    #[arg(long, value_name = "FILE", conflicts_with = "promtail_config")]
+    alloy_config: Option<PathBuf>,
     /// Alertmanager's configuration: routes, receivers, inhibition.
     #[arg(long, value_name = "FILE")]
     alertmanager_config: Option<PathBuf>,
@@ -66,7 +69,7 @@ impl ConfigFiles {
             None => Config::silent(),
         };
         let prometheus = self.prometheus_config.as_deref().map(read_prometheus).transpose()?;
-        let promtail = self.promtail_config.as_deref().map(read_promtail).transpose()?;
+        let promtail = read_logs(self.promtail_config.as_deref(), self.alloy_config.as_deref())?;
         let mut groups = match &self.loki_rules {
             Some(folder) => read_loki_rules(folder).context("--ruler.storage.local.directory")?,
             None => BTreeMap::new(),
@@ -90,12 +93,21 @@ fn read_prometheus(path: &Path) -> anyhow::Result<PrometheusConfig> {
     Ok(config)
 }
 
-pub fn read_promtail(path: &Path) -> anyhow::Result<PromtailConfig> {
-    let config = PromtailConfig::load(path).context("--promtail-config")?;
+/// What logs are collected: of one of the two files, if any is given.
+pub fn read_logs(promtail: Option<&Path>, alloy: Option<&Path>) -> anyhow::Result<Option<PromtailConfig>> {
+    let (path, config) = match (promtail, alloy) {
+        (Some(path), _) => (path, PromtailConfig::load(path).context("--promtail-config")?),
+        (None, Some(path)) => (path, read_alloy(path).context("--alloy-config")?),
+        (None, None) => return Ok(None),
+    };
     for warning in &config.warnings {
         tracing::warn!(file = %path.display(), "{warning}");
     }
-    Ok(config)
+    Ok(Some(config))
+}
+
+pub fn read_alloy(path: &Path) -> anyhow::Result<PromtailConfig> {
+    Ok(PromtailConfig::load_alloy(path, &|name| std::env::var(name).ok())?)
 }
 
 /// `folder/<tenant>/<file>`, as Loki's ruler has it.
@@ -166,7 +178,7 @@ impl Configured {
             self.rules.load(&tenant, groups);
         }
         if let Some(config) = promtail {
-            self.tail.apply(config).context("--promtail-config")?;
+            self.tail.apply(config).context("collection of logs")?;
         }
         *self.slos.write() = slos.into();
         tracing::info!(n_scrapes, n_groups, "scrape configuration and rules read");

@@ -61,13 +61,22 @@ pub struct LogScrape {
     pub(crate) job: Arc<Job>,
     pub(crate) groups: Vec<Arc<TargetGroup>>,
     pub(crate) sd: Vec<SdConfig>,
-    syslog: Option<SyslogConfig>,
+    pub(crate) syslog: Option<SyslogConfig>,
 }
 
 impl PromtailConfig {
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         crate::config::load(path, Self::parse)
+    }
+
+    /// Reads and checks a file in Alloy's language. `env`: what its `sys.env` asks for.
+    pub fn load_alloy(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
+        crate::config::load(path, |text, _| Self::parse_alloy(text, env))
+    }
+
+    pub fn parse_alloy(text: &str, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, String> {
+        super::alloy::parse(text, env)
     }
 
     /// Receivers of syslog.
@@ -152,7 +161,7 @@ struct OptionsFile {
 }
 
 http_section! {
-    struct ClientFile {
+    pub(super) struct ClientFile {
         name: Option<String>,
         url: Option<String>,
         tenant_id: Option<String>,
@@ -190,7 +199,7 @@ struct ScrapeFile {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SyslogFile {
+pub(super) struct SyslogFile {
     listen_address: String,
     listen_protocol: Option<String>,
     idle_timeout: Option<GoDur>,
@@ -215,7 +224,7 @@ enum SyslogFormat {
 }
 
 impl SyslogFile {
-    fn check(self, job: &Arc<Job>, limit: LineLimit) -> Result<SyslogConfig, String> {
+    pub(super) fn check(self, job: &Arc<Job>, limit: LineLimit) -> Result<SyslogConfig, String> {
         let protocol = match self.listen_protocol.as_deref() {
             None | Some("" | "tcp") => SyslogProtocol::Tcp,
             Some("udp") => SyslogProtocol::Udp,
@@ -250,7 +259,7 @@ struct StaticFile {
 
 /// `1m30s`, `250ms`
 #[derive(Clone, Copy)]
-struct GoDur(Duration);
+pub(super) struct GoDur(pub Duration);
 
 impl<'de> Deserialize<'de> for GoDur {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -403,7 +412,7 @@ impl LimitsFile {
 }
 
 impl ClientFile {
-    fn check(mut self, idx: usize, base: &Path, warnings: &mut Vec<String>) -> Result<LogClient, String> {
+    pub(super) fn check(mut self, idx: usize, base: &Path, warnings: &mut Vec<String>) -> Result<LogClient, String> {
         let url = self.url.take().filter(|url| !url.is_empty()).ok_or("clients: one has no `url`")?;
         let fail = |text: String| format!("client `{url}`: {text}");
         let parsed = url::Url::parse(&url).map_err(|e| fail(e.to_string()))?;

@@ -77,6 +77,13 @@ impl Entry {
         }
     }
 
+    /// Labels count as extracted.
+    pub fn seed(&mut self) {
+        for label in &self.labels {
+            self.extracted.insert(label.name.to_string(), Value::from(&*label.value));
+        }
+    }
+
     pub fn extract(&mut self, name: &str, value: Value) {
         self.extracted.insert(name.to_owned(), value);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use weir_model::{Labels, Nanos};
 
-use super::entry::{Entry, Value};
+use super::entry::Entry;
 use super::metrics::LogMetrics;
 use super::stage::{Next, Stage};
 
@@ -116,9 +116,7 @@ impl Pipeline {
 
     fn seed(&self, entry: &mut Entry) {
         if self.seeds_labels {
-            for label in &entry.labels {
-                entry.extracted.insert(label.name.to_string(), Value::from(&*label.value));
-            }
+            entry.seed();
         }
     }
 

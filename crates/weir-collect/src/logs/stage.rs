@@ -25,6 +25,7 @@ use weir_model::Nanos;
 
 use super::entry::Entry;
 use super::pipeline::{Around, Held};
+use crate::relabel::{RelabelConfig, relabel};
 
 /// What becomes of an entry.
 pub(crate) enum Next {
@@ -60,6 +61,10 @@ pub enum Stage {
     Match(matching::Match),
     Metrics(Vec<metrics::Metric>),
     Multiline(multiline::Multiline),
+    /// Steps over the labels of lines; only Alloy has it.
+    Relabel(Vec<RelabelConfig>),
+    /// Where another `loki.process` of Alloy begins: what was extracted before is not seen.
+    Fresh,
 }
 
 /// A stage as it is written: one key, its name.
@@ -96,6 +101,11 @@ pub(crate) enum StageFile {
 /// The checked stages, or which one is wrong and why.
 pub(crate) fn check(files: Vec<StageFile>) -> Result<Vec<Arc<Stage>>, String> {
     check_at(files, 0).map_err(|e| format!("pipeline_stages: {e}"))
+}
+
+/// A stage by itself.
+pub(crate) fn check_one(file: StageFile) -> Result<Arc<Stage>, String> {
+    file.check(0).map(Arc::new)
 }
 
 fn check_at(files: Vec<StageFile>, depth: usize) -> Result<Vec<Arc<Stage>>, String> {
@@ -194,6 +204,17 @@ impl Stage {
             Self::Tenant(tenant) => tenant.run(&mut entry),
             Self::Pack(pack) => pack.run(&mut entry, around.now),
             Self::Decolorize => pack::decolorize(&mut entry),
+            Self::Relabel(steps) => match relabel(entry.labels.to_builder(), steps) {
+                Some(labels) => entry.labels = labels.build(),
+                None => {
+                    around.metrics.drop_line("relabelled");
+                    return Next::None;
+                }
+            },
+            Self::Fresh => {
+                entry.extracted.clear();
+                entry.seed();
+            }
             Self::Metrics(metrics) => around.metrics.custom.count(metrics, &entry, around.now),
             // Decided above, or by whoever runs the stages within.
             Self::Json(_) | Self::Drop(_) | Self::Limit(_) | Self::Sampling(_) | Self::Match(_) => {}
@@ -225,7 +246,9 @@ impl Stage {
             | Self::Decolorize
             | Self::Limit(_)
             | Self::Sampling(_)
-            | Self::Multiline(_) => false,
+            | Self::Multiline(_)
+            | Self::Relabel(_)
+            | Self::Fresh => false,
             // Its stages see to it themselves.
             Self::Match(_) => false,
             _ => true,

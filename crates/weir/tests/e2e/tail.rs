@@ -217,10 +217,14 @@ struct Agent(std::process::Child);
 
 impl Agent {
     fn start(config: &Path, data: &Path) -> Self {
+        Self::with("--promtail-config", config, data)
+    }
+
+    fn with(flag: &str, config: &Path, data: &Path) -> Self {
         use std::io::{BufRead, BufReader};
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_weir"));
         command.args(["agent", "--listen", "127.0.0.1:0", "--otlp-grpc-listen", "127.0.0.1:0"]);
-        command.arg("--promtail-config").arg(config).arg("--data-dir").arg(data);
+        command.arg(flag).arg(config).arg("--data-dir").arg(data);
         let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -281,4 +285,58 @@ async fn lines_of_an_agent_arrive_once_while_it_is_killed_and_its_receiver_is_aw
     assert_eq!((lines.len(), found.len()), (written, written), "every line, and none twice");
     let labels = &found[0].0;
     assert_eq!((labels["cluster"].as_str(), labels["detected_level"].as_str()), ("c1", "warn"));
+}
+
+#[tokio::test]
+async fn a_file_in_alloys_language_is_followed_by_the_agent_and_by_the_server() {
+    let folder = Folder::new();
+    let (data, log) = (folder.path("data"), folder.path("app.log"));
+    let config = folder.path("config.alloy");
+    let text = |url: &str| {
+        format!(
+            "local.file_match \"logs\" {{\n  path_targets = [{{__path__ = \"{}/*.log\", app = \"shop\"}}]\n}}\n\
+             loki.source.file \"logs\" {{\n  targets = local.file_match.logs.targets\n  \
+             forward_to = [loki.process.logs.receiver]\n}}\n\
+             loki.process \"logs\" {{\n  stage.logfmt {{ mapping = {{ level = \"\" }} }}\n  \
+             stage.labels {{ values = {{ level = \"\" }} }}\n  \
+             stage.drop {{ source = \"level\"\n    value = \"debug\"\n  }}\n  forward_to = [loki.write.w.receiver]\n}}\n\
+             loki.write \"w\" {{\n  endpoint {{ url = \"{url}/loki/api/v1/push\" }}\n  \
+             external_labels = {{ cluster = \"c1\" }}\n}}\n",
+            folder.folder.path().display()
+        )
+    };
+    let client = client();
+    let server = Server::start(&["--data-dir", data.to_str().unwrap()]);
+    std::fs::write(&config, text(&server.url)).unwrap();
+    let checked = std::process::Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["check", "alloy", config.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let shown = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(checked.status.success() && shown.contains("1 source, 1 endpoint"), "{shown}");
+    let mut file = append(&log);
+    writeln!(file, "level=info one\nlevel=debug two\nlevel=warn three").unwrap();
+    let agent = Agent::with("--alloy-config", &config, &folder.path("agent"));
+    let found = until(&client, &server.url, "{app=\"shop\"}", 2).await;
+    let of = |found: &[(BTreeMap<String, String>, String)]| {
+        let mut shown: Vec<String> =
+            found.iter().map(|(l, line)| format!("{} {} {line}", l["cluster"], l["level"])).collect();
+        shown.sort();
+        shown
+    };
+    assert_eq!(of(&found), ["c1 info level=info one", "c1 warn level=warn three"]);
+    drop(agent);
+    server.kill();
+    // The same file, given to the server itself.
+    let other = folder.path("other");
+    let args = ["--data-dir", other.to_str().unwrap(), "--alloy-config", config.to_str().unwrap()];
+    let server = Server::start(&args);
+    let found = until(&client, &server.url, "{app=\"shop\"}", 2).await;
+    assert_eq!(of(&found), ["c1 info level=info one", "c1 warn level=warn three"]);
+    server.kill();
+    std::fs::write(&config, "loki.source.gelf \"x\" {\n}\n").unwrap();
+    let ended = serve_command(&args).output().unwrap();
+    let text = String::from_utf8_lossy(&ended.stderr).into_owned();
+    let place = "line 1 column 1: `loki.source.gelf`";
+    assert!(!ended.status.success() && text.contains(place) && text.contains("--alloy-config"), "{text}");
 }
