@@ -22,6 +22,7 @@ use crate::limits::Limits;
 use crate::metrics::IngestMetrics;
 use crate::otlp::{DeltaState, SpanCache};
 use crate::pipelines::OtlpPipelines;
+use crate::redact::Redactor;
 use crate::sender::{SenderRef, SenderTable};
 use known::Known;
 
@@ -54,6 +55,7 @@ pub struct Ingest {
     senders: SenderTable,
     own: IngestMetrics,
     pipelines: OnceLock<Arc<dyn OtlpPipelines>>,
+    redactor: OnceLock<Redactor>,
     /// Label sets of series seen before.
     pub series_cache: LabelCache,
     /// Label sets of log streams seen before.
@@ -78,6 +80,7 @@ impl Ingest {
             senders: SenderTable::default(),
             own: IngestMetrics::default(),
             pipelines: OnceLock::new(),
+            redactor: OnceLock::new(),
             to,
         }
     }
@@ -104,6 +107,16 @@ impl Ingest {
     /// From now on requests of OTLP go through these. The first that are given stay.
     pub fn use_pipelines(&self, pipelines: Arc<dyn OtlpPipelines>) {
         let _ = self.pipelines.set(pipelines);
+    }
+
+    /// From now on this is taken out of logs and spans. The first that is given stays.
+    pub fn use_redactor(&self, redactor: Redactor) {
+        let _ = self.redactor.set(redactor);
+    }
+
+    /// For requests that go elsewhere before they come back to `write_*`.
+    pub fn redactor(&self) -> Option<&Redactor> {
+        self.redactor.get()
     }
 
     /// Where requests of OTLP with this signal go instead of being stored at once.

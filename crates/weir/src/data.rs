@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 use weir_events::{Deletions, LogStore, LogStoreOptions, SpanRetention, SpanStore, SpanStoreOptions};
-use weir_ingest::{Ingest, RemoteError, RemoteRequest};
+use weir_ingest::{Detector, Ingest, Pattern, Redactor, RemoteError, RemoteRequest};
 use weir_model::source::Cancel;
 use weir_model::{Budget, Clock};
 use weir_state::State;
@@ -51,6 +51,13 @@ pub struct DataArgs {
     /// Age past which logs are deleted, such as 30d; 0 keeps them for ever.
     #[arg(long = "logs.retention", value_name = "DURATION", default_value = "30d", value_parser = retention)]
     logs_retention: Duration,
+    /// Take these out of lines, structured metadata and spans before anything is written: cards (numbers of payment
+    /// cards), emails, tokens (bearer tokens, JSON web tokens), keys (access keys of AWS, private keys).
+    #[arg(long, value_name = "DETECTORS", value_delimiter = ',', value_parser = Detector::parse)]
+    redact: Vec<Detector>,
+    /// Take out what matches as well, in the syntax of RE2; may be repeated.
+    #[arg(long = "redact.pattern", value_name = "NAME=EXPRESSION", value_parser = Pattern::parse)]
+    redact_patterns: Vec<Pattern>,
 }
 
 fn retention(text: &str) -> Result<Duration, String> {
@@ -76,6 +83,8 @@ pub struct DataDir {
     /// Zero for no metrics of spans.
     pub traces_metrics_interval: Duration,
     pub logs_retention: Duration,
+    /// What is not to be kept.
+    redact: (Vec<Detector>, Vec<Pattern>),
     /// Whether series may be deleted and snapshots made over HTTP.
     pub admin_api: bool,
     /// Held until the process ends.
@@ -107,6 +116,7 @@ impl DataArgs {
             traces_slow: self.traces_slow,
             traces_metrics_interval: self.traces_metrics_interval,
             logs_retention: self.logs_retention,
+            redact: (self.redact.clone(), self.redact_patterns.clone()),
             admin_api: self.admin_api,
             _lock: lock,
         })
@@ -114,6 +124,12 @@ impl DataArgs {
 }
 
 impl DataDir {
+    /// `None`: everything is kept as it comes.
+    pub fn redactor(&self) -> Option<Redactor> {
+        let (detectors, patterns) = &self.redact;
+        Redactor::new(detectors, patterns.clone())
+    }
+
     /// Small records.
     pub fn state(&self) -> anyhow::Result<State> {
         State::open(self.dir.clone()).context("open the state")

@@ -209,6 +209,10 @@ fn build(
         limits: Limits::default(),
     }));
     ingest.metrics().register(&mut registry);
+    if let Some(redactor) = data.redactor() {
+        redactor.register(&mut registry);
+        ingest.use_redactor(redactor);
+    }
     // Before anything else writes, and before there are receivers to forward to.
     data::start_metrics(&metrics, &ingest, &*clock, shutdown)?;
     // With pipelines spans are counted as they arrive, not as they are stored: most may be dropped between.

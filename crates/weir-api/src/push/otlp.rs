@@ -44,8 +44,10 @@ pub trait Signal: Message + Default + serde::de::DeserializeOwned + Send + 'stat
 impl Signal for ExportTraceServiceRequest {
     type Response = ExportTraceServiceResponse;
     const REJECTED: &'static str = "rejectedSpans";
-    fn store(self, ingest: &Ingest, tenant: &TenantId, sender: &SenderRef) -> Result<Outcome, WriteError> {
+    fn store(mut self, ingest: &Ingest, tenant: &TenantId, sender: &SenderRef) -> Result<Outcome, WriteError> {
         if let Some(pipelines) = ingest.pipelines(usage::Signal::Traces) {
+            // They may write down what waits for a decision.
+            ingest.redactor().into_iter().for_each(|redactor| redactor.trace_request(&mut self));
             return pipelines.traces(tenant, sender, self);
         }
         ingest.write_spans(tenant, sender, convert_traces(self))
@@ -92,8 +94,9 @@ impl Signal for ExportMetricsServiceRequest {
 impl Signal for ExportLogsServiceRequest {
     type Response = ExportLogsServiceResponse;
     const REJECTED: &'static str = "rejectedLogRecords";
-    fn store(self, ingest: &Ingest, tenant: &TenantId, sender: &SenderRef) -> Result<Outcome, WriteError> {
+    fn store(mut self, ingest: &Ingest, tenant: &TenantId, sender: &SenderRef) -> Result<Outcome, WriteError> {
         if let Some(pipelines) = ingest.pipelines(usage::Signal::Logs) {
+            ingest.redactor().into_iter().for_each(|redactor| redactor.logs_request(&mut self));
             return pipelines.logs(tenant, sender, self);
         }
         let decoded = convert_logs(self, ingest.clock().now_nanos(), &ingest.stream_cache);

@@ -38,9 +38,10 @@ impl Ingest {
         mut decoded: Decoded<Vec<StreamBatch>>,
     ) -> Result<Outcome, WriteError> {
         self.drop_untimely_entries(&mut decoded);
+        let is_redacted = self.redactor.get().is_some_and(|redactor| redactor.streams(&mut decoded.batch));
         let streams = decoded.batch;
-        // A request of which something was refused says more than what is stored.
-        let stored = match request.filter(|_| decoded.refused.is_empty()) {
+        // A request of which something was refused or taken out says more than what is stored.
+        let stored = match request.filter(|_| decoded.refused.is_empty() && !is_redacted) {
             _ if streams.is_empty() => Ok(Outcome::default()),
             Some(request) => self.to.logs.append_request(tenant, request, &streams),
             None => self.to.logs.append(tenant, &streams),

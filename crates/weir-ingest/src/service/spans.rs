@@ -36,7 +36,10 @@ impl Ingest {
             }
             span.start <= newest
         });
-        let spans = decoded.batch;
+        let mut spans = decoded.batch;
+        if let Some(redactor) = self.redactor.get() {
+            redactor.spans(&mut spans);
+        }
         let stored = if spans.is_empty() { Ok(Outcome::default()) } else { self.to.spans.append(tenant, &spans) };
         let mut bytes = 0;
         if stored.is_ok() && !spans.is_empty() {

@@ -19,6 +19,7 @@ mod otel_python;
 mod pipeline;
 mod prometheus_differential;
 mod promtool;
+mod redact;
 mod remote_write;
 mod ruler;
 mod slos;
