@@ -160,6 +160,35 @@ impl View {
     fn may_meet(&self, k: usize, ordinal: u32) -> bool {
         self.meeting[k].as_ref().is_none_or(|list| list.binary_search(&ordinal).is_ok())
     }
+    /// Ordinals of traces of which a span may start within [from, to).
+    fn overlapping(&self, from: Nanos, to: Nanos) -> Box<dyn Iterator<Item = u32> + '_> {
+        let overlaps = move |ordinal: &u32| {
+            let times = self.times(*ordinal);
+            times.first < to && from <= times.last
+        };
+        match &self.traces {
+            Traces::Head(_) => Box::new(self.ordinals().filter(overlaps)),
+            Traces::Block { contents, groups, .. } => {
+                let near = contents.groups[groups.clone()].iter().filter(move |g| g.first < to && from <= g.last);
+                Box::new(near.flat_map(|group| group.ordinals.clone()).filter(overlaps))
+            }
+        }
+    }
+    /// When the newest trace before `at` begins, or a time between that and `at`.
+    fn newest_before(&self, at: i64) -> Option<i64> {
+        let of = |ordinals: Range<u32>| ordinals.map(|k| self.times(k).first.0).filter(|first| *first < at).max();
+        match &self.traces {
+            Traces::Head(_) => of(self.ordinals()),
+            Traces::Block { contents, groups, .. } => {
+                let of_group = |group: &Group| match (group.first.0 < at, group.last.0 < at) {
+                    (false, _) => None,
+                    (true, true) => Some(group.last.0),
+                    (true, false) => of(group.ordinals.clone()),
+                };
+                contents.groups[groups.clone()].iter().filter_map(of_group).max()
+            }
+        }
+    }
     /// Ends of the groups that are not in view.
     fn other_ends(&self) -> impl Iterator<Item = Nanos> + '_ {
         let groups: &[Group] = match &self.traces {
@@ -237,7 +266,7 @@ impl Cursor {
         waiting.retain(|candidate| start <= candidate.first.0 && candidate.first.0 < end);
         if waiting.is_empty() {
             // A source may span years with nothing in between: the next window ends where something begins.
-            let begins = views.iter().flat_map(|view| view.ordinals().map(|k| view.times(k).first.0));
+            let begins = views.iter().filter_map(|view| view.newest_before(start));
             let others = views.iter().flat_map(View::other_ends).map(|last| last.0);
             let elsewhere = bounds.iter().filter(|b| !near(b)).map(|(_, last)| last.0);
             let newest = begins.chain(others).chain(elsewhere).filter(|at| *at < start).max();
@@ -298,10 +327,11 @@ impl Cursor {
         let size =
             |k: usize| views.iter().map(|v| v.meeting[k].as_ref().map_or(v.ordinals().len(), Vec::len)).sum::<usize>();
         let rarest = (0..n_predicates).min_by_key(|k| size(*k));
+        let (from, to) = (self.fragment.start, self.fragment.end);
         let places = |view: usize| -> Box<dyn Iterator<Item = u32> + '_> {
             match rarest {
                 Some(k) => views[view].meeting(k),
-                None => Box::new(views[view].ordinals()),
+                None => views[view].overlapping(from, to),
             }
         };
         let mut found: Vec<(TraceId, u32, u32)> =
@@ -310,13 +340,11 @@ impl Cursor {
         let mut out = Vec::new();
         for group in found.chunk_by(|a, b| a.0 == b.0) {
             let id = group[0].0;
-            // Without predicates the group is all there is; with them, other parts may be elsewhere.
-            let parts: Vec<(usize, u32)> = match rarest {
-                None => group.iter().map(|(_, view, k)| (*view as usize, *k)).collect(),
-                Some(_) => views.iter().enumerate().filter_map(|(v, view)| Some((v, view.find(id)?))).collect(),
-            };
+            // Other parts may be elsewhere, and at other times.
+            let parts: Vec<(usize, u32)> =
+                views.iter().enumerate().filter_map(|(v, view)| Some((v, view.find(id)?))).collect();
             let times = || parts.iter().map(|(view, k)| views[*view].times(*k));
-            let overlaps = times().any(|t| t.first < self.fragment.end && self.fragment.start <= t.last);
+            let overlaps = times().any(|t| t.first < to && from <= t.last);
             let may_meet = |p: usize| Some(p) == rarest || parts.iter().any(|(view, k)| views[*view].may_meet(p, *k));
             if overlaps && (0..n_predicates).all(may_meet) {
                 let first = times().map(|t| t.first).min().unwrap_or(Nanos::MAX);
