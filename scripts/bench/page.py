@@ -7,7 +7,7 @@ HEAD = """# Benchmarks
 Written by `make bench` (scripts/bench), never by hand. Every load goes to a fresh `weir serve` with its
 default configuration: acknowledged means synced to disk. What was sent is read back before a figure
 stands here: all items in count, a thousand drawn ones by labels, time and content. Each table names its
-commit. The machine is shared, and compiled during some of these runs, so items per CPU-second are steadier
+commit. The machine is shared, so items per CPU-second are steadier
 than items per second and times of queries are upper bounds. Prometheus ({prometheus}) ran on the same load
 in the same run; the peers in the column after it were measured by the
 design's authors with the same loads on another machine of the same size. Targets are the design's.
