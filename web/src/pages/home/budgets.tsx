@@ -20,7 +20,8 @@ export function Budgets({ at }: { at: number }) {
           if (own.length + others.length === 0) {
             return (
               <Empty title="No objectives yet">
-                They come from the files of <code>--slos</code>, or from recording rules named slo:error_budget_remaining:ratio.
+                Start weir with <code>--slos slos.yaml</code>: its own short form, OpenSLO and Sloth files are read, and <code>weir check slos</code> tells
+                what a file gives. Recording rules named slo:error_budget_remaining:ratio show here too.
               </Empty>
             );
           }

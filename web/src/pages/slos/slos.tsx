@@ -9,31 +9,32 @@ import { moment, parseIso, type Range, span } from "../../lib/time";
 import { A } from "../../ui/link";
 import { Panel, Tag } from "../../ui/panel";
 import { QueryChart } from "../../ui/query-chart";
-import { Empty, Load } from "../../ui/state";
+import { Load } from "../../ui/state";
+import { Budgets } from "../home/budgets";
 import { PageTimes, Windows } from "./tables";
 
 export default function Slos() {
   const slos = useSlos();
   const now = useNow();
   const range = useRange();
+  if (slos.data?.slos.length === 0) {
+    return (
+      <div className="page">
+        <Budgets at={range.to} />
+      </div>
+    );
+  }
   return (
     <div className="page">
       <Panel title="Objectives">
         <Load of={slos} what="objectives">
-          {({ slos: list }) =>
-            list.length === 0 ? (
-              <Empty title="No objectives yet">
-                Start weir with <code>--slos slos.yaml</code>: its own short form, OpenSLO and Sloth files are read. <code>weir check slos</code> tells
-                what a file gives.
-              </Empty>
-            ) : (
-              <ul className="slos">
-                {list.map((one) => (
-                  <Row key={one.id} of={one} now={now} range={range} />
-                ))}
-              </ul>
-            )
-          }
+          {({ slos: list }) => (
+            <ul className="slos">
+              {list.map((one) => (
+                <Row key={one.id} of={one} now={now} range={range} />
+              ))}
+            </ul>
+          )}
         </Load>
       </Panel>
     </div>
