@@ -64,6 +64,16 @@ const PAGES: { name: string; path: string; see: (page: Page) => Promise<void> }[
       await expect(page.locator(".query-chart canvas").first()).toBeVisible();
     },
   },
+  {
+    name: "cardinality",
+    path: "/cardinality?metric=login_attempts_total",
+    see: async (page) => {
+      await expect(page.locator(".slos > li")).toHaveCount(2);
+      await expect(page.locator(".slos > li").first()).toContainText("which hides 82.1 k");
+      await expect(page.getByText("10.0.3.18:8080").first()).toBeVisible();
+      await expect(page.getByText("container_cpu_cfs_periods_total")).toBeVisible();
+    },
+  },
   { name: "data", path: "/data", see: (page) => expect(page.getByText("Memory by account")).toBeVisible() },
 ];
 

@@ -17,6 +17,7 @@ const Traces = lazy(() => import("./pages/explore/traces"));
 const TracePage = lazy(() => import("./pages/trace/trace"));
 const Alerts = lazy(() => import("./pages/alerts/alerts"));
 const Slos = lazy(() => import("./pages/slos/slos"));
+const Cardinality = lazy(() => import("./pages/cardinality/cardinality"));
 const DataIn = lazy(() => import("./pages/data/data"));
 
 function page(at: Route) {
@@ -41,6 +42,8 @@ function page(at: Route) {
       return <Alerts />;
     case "slos":
       return <Slos />;
+    case "cardinality":
+      return <Cardinality />;
     case "data":
       return <DataIn />;
     default:

@@ -9,6 +9,7 @@ use weir_alert::Alerts;
 use weir_collect::Collector;
 use weir_diagnose::{Graph, Incidents};
 use weir_ingest::Ingest;
+use weir_ingest::cardinality::Gate;
 use weir_kafka::LagHandle;
 use weir_model::admin::MetricAdmin;
 use weir_model::source::{LogSource, MetricSource, SpanSource};
@@ -22,8 +23,8 @@ use crate::slos::Slos;
 use crate::stores::Stores;
 use crate::targets::Reload;
 use crate::{
-    alertmanager, changes, cors, data_in, diagnose, incidents, lag, loki, map, notifications, page, prometheus, push,
-    ruler, rules, self_metrics, slos, targets, tempo,
+    alertmanager, cardinality, changes, cors, data_in, diagnose, incidents, lag, loki, map, notifications, page,
+    prometheus, push, ruler, rules, self_metrics, slos, targets, tempo,
 };
 
 /// Handles to everything that answers requests. Built once by the binary.
@@ -54,6 +55,8 @@ pub struct App {
     pub slos: Slos,
     /// Routing, silences and notifications.
     pub alerts: Alerts,
+    /// Budgets of series.
+    pub gate: Arc<Gate>,
     /// Consumer lag of the Kafka clusters that are polled.
     pub lag: LagHandle,
     /// What weir measures of itself.
@@ -80,10 +83,12 @@ pub fn router(app: Arc<App>) -> Router {
     );
     let admin = prometheus::admin::Admin { store: app.metric_admin.clone(), is_enabled: app.admin_api };
     let stores = Stores::of(&app);
+    let asked = prometheus.asked();
     Router::new()
         .merge(prometheus::router(Arc::new(prometheus)))
         .merge(prometheus::admin::router(Arc::new(admin)))
         .merge(alertmanager::router())
+        .merge(cardinality::router(asked))
         .merge(diagnose::router())
         .merge(flush::router())
         .merge(changes::router())

@@ -12,6 +12,7 @@
 
 mod alertmanager;
 mod app;
+mod cardinality;
 mod changes;
 mod cors;
 mod data_in;

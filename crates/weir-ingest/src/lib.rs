@@ -11,6 +11,7 @@
 //! reason and an example and shows at the sender.
 
 mod cache;
+pub mod cardinality;
 mod compress;
 mod decoded;
 pub mod elastic;

@@ -16,6 +16,7 @@ use weir_model::usage::{Amount, Signal, Usage};
 use weir_model::{Clock, CommitFeed, EntityRefs, TenantId, Timestamp};
 
 use crate::cache::LabelCache;
+use crate::cardinality::Gate;
 use crate::decoded::refuse;
 use crate::known_series::SeriesTable;
 use crate::limits::Limits;
@@ -56,6 +57,7 @@ pub struct Ingest {
     own: IngestMetrics,
     pipelines: OnceLock<Arc<dyn OtlpPipelines>>,
     redactor: OnceLock<Redactor>,
+    gate: OnceLock<Arc<Gate>>,
     /// Label sets of series seen before.
     pub series_cache: LabelCache,
     /// Label sets of log streams seen before.
@@ -81,6 +83,7 @@ impl Ingest {
             own: IngestMetrics::default(),
             pipelines: OnceLock::new(),
             redactor: OnceLock::new(),
+            gate: OnceLock::new(),
             to,
         }
     }
@@ -117,6 +120,16 @@ impl Ingest {
     /// For requests that go elsewhere before they come back to `write_*`.
     pub fn redactor(&self) -> Option<&Redactor> {
         self.redactor.get()
+    }
+
+    /// From now on new series are held against budgets. The first gate that is given stays.
+    pub fn use_gate(&self, gate: Arc<Gate>) {
+        let _ = self.gate.set(gate);
+    }
+
+    /// The gate, while it does anything to a series.
+    fn gate(&self) -> Option<&Gate> {
+        self.gate.get().map(|gate| &**gate).filter(|gate| gate.is_enforcing())
     }
 
     /// Where requests of OTLP with this signal go instead of being stored at once.

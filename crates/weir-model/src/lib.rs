@@ -21,6 +21,7 @@
 pub mod admin;
 pub mod alert;
 pub mod budget;
+pub mod census;
 pub mod change;
 pub mod columns;
 pub mod commit;
@@ -42,6 +43,7 @@ pub mod usage;
 
 pub use alert::{AlertEvent, AlertListener, AlertPhase};
 pub use budget::{Budget, BudgetExceeded, Reservation};
+pub use census::{LabelCensus, MetricCensus, SeriesCensus, TargetCensus};
 pub use change::{Change, ChangeKind, ChangeSink, ChangeSource};
 pub use commit::{Commit, CommitFeed, CommitListener, SeriesNames};
 pub use deletion::{LogDeletion, LogDeletions};

@@ -34,6 +34,7 @@ mod result;
 pub mod script;
 #[cfg(test)]
 mod testing;
+mod uses;
 
 pub use ast::{
     Aggregate, AggregateOp, At, Binary, BinaryOp, Call, Cardinality, DurationExpr, Expr, ExprKind, Extended, Span,

@@ -1,5 +1,6 @@
 //! The head: all series of all tenants, their newest samples in memory.
 
+mod census;
 mod cut;
 mod read;
 mod stats;

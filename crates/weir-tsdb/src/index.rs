@@ -249,6 +249,19 @@ impl Index {
         names
     }
 
+    /// Slots of the series that carry this label.
+    pub fn slots_of(&self, name: &str, value: &str) -> Option<&RoaringBitmap> {
+        self.names.get(name)?.get(value).map(|id| &self.pairs[*id as usize].slots)
+    }
+
+    /// Labels of what stands at a slot, by name.
+    pub fn labels_at(&self, slot: u32) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        self.entries[slot as usize].pairs.iter().map(|id| {
+            let pair = &self.pairs[*id as usize];
+            (&pair.name, &pair.value)
+        })
+    }
+
     pub fn all(&self) -> &RoaringBitmap {
         &self.all
     }

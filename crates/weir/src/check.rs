@@ -29,6 +29,8 @@ enum What {
     Promtail(Files),
     /// Configurations of Alloy, in its own language, that collect logs.
     Alloy(Files),
+    /// Budgets of series, as `--cardinality.config` reads them.
+    Cardinality(Files),
     /// Objectives: weir's short form, OpenSLO, Sloth.
     Slos {
         /// The alertmanager.yml whose routes their pages take; they must end at a receiver that pages.
@@ -62,6 +64,7 @@ pub fn main(args: CheckArgs) -> anyhow::Result<ExitCode> {
         What::Collector(Files { files }) => (files, Box::new(collector)),
         What::Promtail(Files { files }) => (files, Box::new(promtail)),
         What::Alloy(Files { files }) => (files, Box::new(alloy)),
+        What::Cardinality(Files { files }) => (files, Box::new(cardinality)),
         What::Slos { alertmanager_config, files } => {
             let routes = alertmanager_config.map(|path| weir_alert::read_config(&path)).transpose()?;
             (files, Box::new(move |file: &Path| slos(file, routes.as_ref())))
@@ -131,6 +134,13 @@ fn config(file: &Path) -> Result<Found, Vec<String>> {
 fn slos(file: &Path, routes: Option<&weir_alert::Config>) -> Result<Found, Vec<String>> {
     let (n, warnings) = crate::slo::check(file, routes)?;
     Ok(Found { summary: counted(n, "objective"), warnings })
+}
+
+fn cardinality(file: &Path) -> Result<Found, Vec<String>> {
+    let config = crate::cardinality::read(file).map_err(|e| vec![format!("{e:#}")])?;
+    let enforcing = if config.is_enforcing() { "" } else { ", none of which does more than warn" };
+    let summary = format!("{}{enforcing}", counted(config.n_budgets(), "budget"));
+    Ok(Found { summary, warnings: Vec::new() })
 }
 
 fn alertmanager(file: &Path) -> Result<Found, Vec<String>> {

@@ -11,10 +11,12 @@ use weir_alert::{Alerts, Config};
 use weir_api::{Reload, Slos};
 use weir_collect::logs::PromtailConfig;
 use weir_collect::{Collector, PrometheusConfig, RemoteWrites};
+use weir_ingest::cardinality::{CardinalityConfig, Gate};
 use weir_model::TenantId;
 use weir_rules::{Language, MissingInput, RuleGroup, Rules, read_rules};
 use weir_slo::Slo;
 
+use crate::cardinality;
 use crate::slo;
 use crate::tail::Tail;
 
@@ -43,6 +45,10 @@ pub struct ConfigFiles {
     /// Objectives: weir's short form, OpenSLO or Sloth; may be repeated.
     #[arg(long = "slos", value_name = "FILE")]
     slos: Vec<PathBuf>,
+    /// Budgets of series: how many a metric or a tenant may have, and what is done with more. Without the file budgets
+    /// are told, not enforced.
+    #[arg(long = "cardinality.config", value_name = "FILE")]
+    cardinality: Option<PathBuf>,
     /// What becomes of a firing alert whose input stops arriving, unless its group says `missing_input`: `unknown`,
     /// of which nobody is told that it resolved, or `resolve`, as in Prometheus.
     #[arg(long = "rules.missing-input", value_name = "unknown|resolve", default_value = "resolve", value_parser = MissingInput::parse)]
@@ -60,6 +66,7 @@ pub struct Loaded {
     pub groups: BTreeMap<TenantId, Vec<RuleGroup>>,
     pub alertmanager: Config,
     pub slos: Vec<Slo>,
+    pub cardinality: CardinalityConfig,
 }
 
 impl ConfigFiles {
@@ -81,7 +88,14 @@ impl ConfigFiles {
         own.extend(read_groups(&self.traceql_rules, Language::Traceql).context("--rules.traceql")?);
         let slos = slo::read(&self.slos).context("--slos")?;
         own.extend(slo::groups(&slos)?);
-        Ok(Loaded { prometheus, promtail, groups, alertmanager, slos })
+        let cardinality = match &self.cardinality {
+            Some(path) => cardinality::read(path).context("--cardinality.config")?,
+            None => CardinalityConfig::default(),
+        };
+        if cardinality.alert {
+            own.extend(cardinality::alert()?);
+        }
+        Ok(Loaded { prometheus, promtail, groups, alertmanager, slos, cardinality })
     }
 }
 
@@ -152,6 +166,7 @@ pub struct Configured {
     pub rules: Rules,
     pub alerts: Alerts,
     pub slos: Slos,
+    pub gate: Arc<Gate>,
 }
 
 impl Configured {
@@ -162,7 +177,10 @@ impl Configured {
         promtail: Option<PromtailConfig>,
         mut groups: BTreeMap<TenantId, Vec<RuleGroup>>,
         slos: Vec<Slo>,
+        cardinality: CardinalityConfig,
     ) -> anyhow::Result<()> {
+        self.gate.set_used_labels(cardinality::labels_used(groups.values().flatten()));
+        self.gate.set_config(cardinality);
         let n_groups: usize = groups.values().map(Vec::len).sum();
         let mut n_scrapes = 0;
         if let Some(config) = prometheus {
@@ -189,8 +207,9 @@ impl Configured {
     pub fn reload(self, files: ConfigFiles) -> Reload {
         Arc::new(move || {
             let loaded = files.read().map_err(|e| format!("{e:#}"))?;
-            self.apply(loaded.prometheus, loaded.promtail, loaded.groups, loaded.slos).map_err(|e| format!("{e:#}"))?;
-            self.alerts.reload(loaded.alertmanager);
+            let Loaded { prometheus, promtail, groups, alertmanager, slos, cardinality } = loaded;
+            self.apply(prometheus, promtail, groups, slos, cardinality).map_err(|e| format!("{e:#}"))?;
+            self.alerts.reload(alertmanager);
             Ok(())
         })
     }

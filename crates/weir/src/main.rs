@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod agent;
 mod alerting;
+mod cardinality;
 mod check;
 mod collector;
 mod config_files;

@@ -19,6 +19,7 @@ use weir_collect::{Collector, CollectorOptions, RemoteOptions, RemoteWrites, Tee
 use weir_collector::{CollectorConfig, CollectorMetrics, SpanMetrics, SpanMetricsOptions};
 use weir_diagnose::{DiagnoseMetrics, Graph, IncidentOptions, Incidents, Sources};
 use weir_events::{ChangeLog, SpanStore};
+use weir_ingest::cardinality::{CardinalityConfig, Gate};
 use weir_ingest::{Ingest, IngestOptions, Limits, Protocol, SenderRef};
 use weir_kafka::{ClusterOptions, LagOptions, LagPoller};
 use weir_logql::HidingSource;
@@ -27,6 +28,7 @@ use weir_model::usage::Usage;
 use weir_model::{Budget, ChangeSink, Clock, CommitFeed, CommitListener, SystemClock, TenantId};
 
 use crate::alerting::{self, Alerting};
+use crate::cardinality;
 use crate::collector::{self, WithoutSpans};
 use crate::config_files::{ConfigFiles, Configured, Loaded, reload_on_hangup};
 use crate::data::{self, DataArgs, DataDir};
@@ -279,7 +281,10 @@ fn build(
         registry.register_collector(Box::new(CollectorMetrics(running.pipelines().clone())));
         ingest.use_pipelines(running);
     }
-    let Loaded { prometheus, promtail, groups, alertmanager, slos } = files.read()?;
+    let Loaded { prometheus, promtail, groups, alertmanager, slos, cardinality: budgets } = files.read()?;
+    let gate = Arc::new(Gate::new(metrics.clone(), CardinalityConfig::default()));
+    ingest.use_gate(gate.clone());
+    tokio::spawn(cardinality::watch(gate.clone(), ingest.clone(), shutdown.clone()));
     let Alerting { rules, alerts } = alerting::start(
         alertmanager,
         prometheus.as_ref(),
@@ -324,8 +329,9 @@ fn build(
         rules: rules.clone(),
         alerts: alerts.clone(),
         slos: Slos::default(),
+        gate: gate.clone(),
     };
-    configured.apply(prometheus, promtail, groups, slos)?;
+    configured.apply(prometheus, promtail, groups, slos, budgets)?;
     let slos = configured.slos.clone();
     let reload = configured.reload(files);
     tokio::spawn(reload_on_hangup(reload.clone(), shutdown.clone()));
@@ -360,6 +366,7 @@ fn build(
         rules,
         slos,
         alerts,
+        gate,
         lag,
         registry: Arc::new(registry),
         external_url,

@@ -164,6 +164,62 @@ export interface Slo {
   }[];
 }
 
+/** How many series a metric has, and whether anybody looks at them. */
+export interface MetricCount {
+  name: string;
+  series: number;
+  grown: { by: number; since: string } | null;
+  rules: number;
+  queried_at: string | null;
+}
+
+export interface LabelCount {
+  name: string;
+  n_values: number;
+  values: { value: string; series: number }[];
+}
+
+export interface TargetCount {
+  job: string;
+  instance: string;
+  series: number;
+}
+
+/** A budget of series that is nearly used up, or was. */
+export interface SeriesBudget {
+  budget: string;
+  action: "warn" | "fold" | "drop" | "refuse";
+  /** `null`: of all metrics of the tenant. */
+  metric: string | null;
+  series: number;
+  max_series: number;
+  used_ratio: number;
+  culprit: { metric: string; label: LabelCount | null; target: TargetCount | null };
+  folded_labels: string[];
+  hidden_series: number;
+  samples: { folded: number; dropped: number; refused: number };
+  example: string;
+}
+
+export interface Cardinality {
+  series: number;
+  n_metrics: number;
+  n_matching: number;
+  unused: { metrics: number; series: number; since: string };
+  budgets: SeriesBudget[];
+  metrics: MetricCount[];
+}
+
+export interface MetricCensus {
+  name: string;
+  series: number;
+  series_looked_at: number;
+  labels: LabelCount[];
+  targets: TargetCount[];
+  rules: string[];
+  queried_at: string | null;
+}
+
 export interface Sender {
   id: string;
   protocol: string;

@@ -3,12 +3,14 @@ import { keepPreviousData, useQuery } from "@tanstack/react-query";
 import type { Range } from "../lib/time";
 import { ApiError, currentTenant, get, seconds } from "./client";
 import type {
+  Cardinality,
   Change,
   Demo,
   Entity,
   EntityRow,
   Incident,
   LagRow,
+  MetricCensus,
   Notification,
   PipelineMap,
   Sender,
@@ -43,6 +45,9 @@ export const useIncidents = (limit = 100, state?: string) =>
 export const useIncident = (id: string) => useWeir<Incident>(`/incidents/${encodeURIComponent(id)}`);
 export const useChanges = (range: Range) => useWeir<{ changes: Change[] }>("/changes", during(range), false);
 export const useSlos = () => useWeir<{ slos: Slo[] }>("/slos", {}, 15_000);
+export const useCardinality = (search: string, unused: boolean) =>
+  useWeir<Cardinality>("/cardinality", { search: search || undefined, unused: unused ? "true" : undefined }, 15_000);
+export const useMetricCensus = (name: string) => useWeir<MetricCensus>("/cardinality/metric", { name }, 30_000);
 export const useSenders = () => useWeir<{ senders: Sender[] }>("/senders");
 export const useUsage = () => useWeir<{ rows: UsageRow[] }>("/usage");
 export const useLag = () => useWeir<{ partitions: LagRow[] }>("/lag");

@@ -11,6 +11,7 @@ export type Route =
   | { page: "trace"; id: string }
   | { page: "alerts" }
   | { page: "slos" }
+  | { page: "cardinality" }
   | { page: "data" }
   | { page: "unknown" };
 
@@ -43,6 +44,8 @@ export function route(path: string): Route {
       return { page: "alerts" };
     case "slos":
       return { page: "slos" };
+    case "cardinality":
+      return { page: "cardinality" };
     case "data":
       return { page: "data" };
     default:

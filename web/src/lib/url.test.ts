@@ -26,6 +26,7 @@ test.each([
   ["/incidents/abc", "incident"],
   ["/explore", "metrics"],
   ["/explore/logs", "logs"],
+  ["/cardinality", "cardinality"],
   ["/trace/0af7", "trace"],
   ["/trace", "unknown"],
   ["/entity/service", "unknown"],

@@ -4,6 +4,7 @@
 
 pub(crate) mod admin;
 mod answer;
+mod asked;
 mod federate;
 mod params;
 mod query;
@@ -24,6 +25,8 @@ use weir_model::source::{Cancel, MetricSource, ReadContext};
 use weir_model::{Budget, Clock, Timestamp};
 use weir_promql::{Engine, EngineOptions};
 
+pub(crate) use asked::AskedMetrics;
+
 use answer::ApiError;
 
 /// Queries evaluated at once; further ones wait (Prometheus' `query.max-concurrency`).
@@ -38,13 +41,20 @@ pub struct Prometheus {
     permits: Semaphore,
     external_url: String,
     started_at: Timestamp,
+    asked: Arc<AskedMetrics>,
 }
 
 impl Prometheus {
     pub fn new(clock: Arc<dyn Clock>, metrics: Arc<dyn MetricSource>, budget: Budget, external_url: String) -> Self {
         let engine = Engine::new(EngineOptions { clock: clock.clone(), ..EngineOptions::default() });
         let started_at = clock.now();
-        Self { clock, metrics, budget, engine, permits: Semaphore::new(CONCURRENCY_MAX), external_url, started_at }
+        let (permits, asked) = (Semaphore::new(CONCURRENCY_MAX), Arc::default());
+        Self { clock, metrics, budget, engine, permits, external_url, started_at, asked }
+    }
+
+    /// What queries ask for, as it goes on.
+    pub fn asked(&self) -> Arc<AskedMetrics> {
+        self.asked.clone()
     }
 
     fn read_context(&self) -> ReadContext {

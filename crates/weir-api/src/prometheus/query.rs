@@ -60,6 +60,7 @@ async fn answer(
     let asked_at = now();
     let permit = prometheus.permits.acquire().await.map_err(|_| QueryError::Cancelled)?;
     let started_at = now();
+    prometheus.asked.note(&params.tenant, &query.expr, prometheus.clock.now());
     let prepared = prometheus.engine.open(&*prometheus.metrics, &params.tenant, &query, &context).await?;
     let opened_at = now();
     // The engine has checked by now that they are not too many.

@@ -20,6 +20,9 @@ impl Ingest {
     ) -> Result<Outcome, WriteError> {
         let mut decoded = decoded.into();
         drop_future_samples(&mut decoded, self.newest_allowed());
+        if let Some(gate) = self.gate() {
+            gate.apply(tenant, &mut decoded, self.to.clock.now());
+        }
         let batch = decoded.batch;
         let is_empty = batch.series.is_empty() && batch.metadata.is_empty();
         let stored = if is_empty { Ok(Outcome::default()) } else { self.to.metrics.append(tenant, &batch) };

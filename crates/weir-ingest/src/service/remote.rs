@@ -11,6 +11,7 @@ use weir_model::{Commit, Labels, MetricMetadata, SeriesNames, TenantId, Timestam
 use super::Ingest;
 use super::metrics::drop_future_samples;
 use crate::cache::show;
+use crate::cardinality::Gate;
 use crate::compress::decompress_into;
 use crate::decoded::refuse;
 use crate::known_series::{Made, Tally};
@@ -196,6 +197,12 @@ impl Ingest {
         let request_body = Body { version: request.version, body, walked };
         let mut tally = Tally::default();
         self.series.find(&walked.series, known, &mut tally);
+        if let (From::Sender(sender), Some(gate)) = (from, self.gate()) {
+            gate.learn(tenant, &rest.batch.metadata);
+            if !self.all_admitted(gate, tenant, &request_body, known, &rest.batch)? {
+                return self.remote_thorough(tenant, sender, request.version, body);
+            }
+        }
         self.register_new(tenant, &request_body, known, &mut rest, &mut tally)?;
         columns.runs.extend(runs(&walked.series, known));
         sent.samples = columns.runs.iter().map(|run| run.range().len() as u64).sum();
@@ -226,6 +233,57 @@ impl Ingest {
         }
         let outcome = self.settle(Signal::Metrics, tenant, sender, stored, rest.refused, bytes)?;
         Ok(RemoteWritten { outcome, sent, mark })
+    }
+
+    /// Whether every new series has room in its budgets; those with bad labels do not count.
+    fn all_admitted(
+        &self,
+        gate: &Gate,
+        tenant: &TenantId,
+        body: &Body<'_>,
+        known: &[Option<SeriesRef>],
+        rest: &MetricBatch,
+    ) -> Result<bool, DecodeError> {
+        let new: Vec<&Series> =
+            body.walked.series.iter().zip(known).filter(|(_, known)| known.is_none()).map(|(one, _)| one).collect();
+        if new.is_empty() && rest.series.is_empty() {
+            return Ok(true);
+        }
+
+        let symbols = remote_write::symbols(body.body, body.walked)?;
+        let mut checked: Vec<Vec<(&str, &str)>> =
+            rest.series.iter().map(|s| s.labels.iter().map(|l| (&*l.name, &*l.value)).collect()).collect();
+        for one in new {
+            if let Ok(mut pairs) = remote_write::raw_labels(body.version, body.message(one), &symbols)?
+                && self.series_cache.check(&mut pairs).is_ok()
+            {
+                checked.push(pairs);
+            }
+        }
+        Ok(gate.admits(tenant, checked.iter().map(Vec::as_slice)))
+    }
+
+    /// The way of a request that brings more series than a budget has room for: decoded as a whole, and logged as
+    /// what was let in.
+    fn remote_thorough(
+        &self,
+        tenant: &TenantId,
+        sender: &SenderRef,
+        version: Version,
+        body: &[u8],
+    ) -> Result<RemoteWritten, RemoteError> {
+        let request = match version {
+            Version::V1 => remote_write::decode_v1(body, &self.series_cache)?,
+            Version::V2 => remote_write::decode_v2(body, &self.series_cache)?,
+        };
+        let all = &request.decoded.batch.series;
+        let mut sent = RemoteCounts { exemplars: request.n_exemplars, ..RemoteCounts::default() };
+        sent.samples = all.iter().map(|s| s.samples.len() as u64).sum();
+        sent.histograms = all.iter().map(|s| s.histograms.len() as u64).sum();
+        let outcome = self.write_metrics(tenant, sender, request.decoded)?;
+        let n_refused: u64 = outcome.refused.iter().map(|r| r.count).sum();
+        sent.samples = sent.samples.saturating_sub(n_refused);
+        Ok(RemoteWritten { outcome, sent, mark: None })
     }
 
     /// Registers the series that are not known yet; one with bad labels is refused and stays unknown.

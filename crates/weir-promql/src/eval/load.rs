@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use weir_model::census::FOLDED_LABEL;
 use weir_model::histogram::ResetHint;
 use weir_model::matcher::all_match;
 use weir_model::source::SeriesData;
@@ -38,6 +39,9 @@ impl Evaluator {
                 let mut bytes = (n as u64).saturating_mul(BYTES_PER_SAMPLE);
                 // A source may return too much.
                 for data in batch.into_iter().filter(|s| all_match(&fragment.matchers, &s.labels)) {
+                    if let Some(folded) = data.labels.get(FOLDED_LABEL) {
+                        self.notes.borrow_mut().folded(data.labels.metric_name(), folded);
+                    }
                     let mut data = loaded(data);
                     if only_counts {
                         find_resets(&mut data.histograms);

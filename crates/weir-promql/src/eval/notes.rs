@@ -51,6 +51,12 @@ impl Notes {
         add(&mut self.infos, format!("PromQL info: {text} ({}:{})", span.line, span.column));
     }
 
+    /// Of weir's own: a budget of series was used up.
+    pub fn folded(&mut self, metric: &str, labels: &str) {
+        let values = "its values beyond the budget of series are one, `other`";
+        add(&mut self.warnings, format!("weir: {} is folded by {}: {values}", go_string(metric), go_string(labels)));
+    }
+
     pub fn maybe_no_counter(&mut self, metric: &str, span: Span) {
         let suffixes = ["_total", "_sum", "_count", "_bucket"];
         if !metric.is_empty() && !suffixes.iter().any(|s| metric.ends_with(s)) {

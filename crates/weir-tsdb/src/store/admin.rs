@@ -1,10 +1,11 @@
-//! Deletion, snapshots, figures.
+//! Deletion, snapshots, figures, counts.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use weir_model::admin::{AdminError, MetricAdmin, MetricStats};
 use weir_model::source::Cancel;
-use weir_model::{Matcher, TenantId, TimeRange};
+use weir_model::{Matcher, MetricCensus, SeriesCensus, TenantId, TimeRange};
 
 use super::{MetricStore, MetricStoreError, SNAPSHOTS};
 
@@ -55,5 +56,23 @@ impl MetricAdmin for MetricStore {
         let of_blocks = own().map(|r| r.start).min().zip(own().map(|r| r.end).max());
         stats.range = stats.range.or(of_blocks.map(|(start, end)| TimeRange::new(start, end)));
         stats
+    }
+}
+
+impl SeriesCensus for MetricStore {
+    fn knows(&self, tenant: &TenantId, labels: &[(&str, &str)]) -> bool {
+        self.head().knows(tenant, labels)
+    }
+    fn count(&self, tenant: &TenantId, metric: Option<&str>) -> u64 {
+        self.head().count(tenant, metric)
+    }
+    fn tenants(&self) -> Vec<TenantId> {
+        self.head().tenants()
+    }
+    fn metrics(&self, tenant: &TenantId) -> Vec<(Arc<str>, u64)> {
+        self.head().metrics(tenant)
+    }
+    fn metric(&self, tenant: &TenantId, metric: &str, seen_max: u64, limit: usize) -> MetricCensus {
+        self.head().metric(tenant, metric, seen_max, limit)
     }
 }

@@ -5,6 +5,7 @@
 mod agent;
 mod alerting;
 mod bad_input;
+mod cardinality;
 mod collector;
 mod harness;
 mod incidents;

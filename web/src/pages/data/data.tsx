@@ -5,7 +5,7 @@ import { useTargets } from "../../api/prom";
 import { bytes, number, percent, seconds } from "../../lib/format";
 import { useNow } from "../../lib/range";
 import { ago, parseIso } from "../../lib/time";
-import { EntityLink } from "../../ui/link";
+import { A, EntityLink } from "../../ui/link";
 import { Panel, Tag, toneOfState } from "../../ui/panel";
 import { Empty, Load } from "../../ui/state";
 import { Senders } from "./senders";
@@ -44,6 +44,7 @@ function Storage({ status }: { status: Status }) {
       <span className="quiet">
         weir {status.version}, up {ago(parseIso(status.started_at) ?? Date.now(), Date.now()).replace(" ago", "")}
       </span>
+      <A to="/cardinality">Series by metric and label</A>
       <details className="budgets">
         <summary className="quiet">Memory by account</summary>
         <table className="table">
