@@ -24,7 +24,7 @@ use crate::stores::Stores;
 use crate::targets::Reload;
 use crate::{
     alertmanager, cardinality, changes, cors, data_in, diagnose, incidents, lag, loki, map, notifications, page,
-    prometheus, push, ruler, rules, self_metrics, slos, targets, tempo,
+    prometheus, push, ruler, rules, runbooks, self_metrics, slos, targets, tempo,
 };
 
 /// Handles to everything that answers requests. Built once by the binary.
@@ -98,6 +98,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(tempo::router(&stores))
         .merge(map::router())
         .merge(rules::router())
+        .merge(runbooks::router())
         .merge(ruler::router())
         .merge(slos::router())
         .merge(self_metrics::router())

@@ -29,6 +29,7 @@ pub mod prometheus;
 mod push;
 mod ruler;
 mod rules;
+mod runbooks;
 mod self_metrics;
 mod slos;
 mod stores;

@@ -21,6 +21,7 @@ mod machine;
 mod manager;
 mod metrics;
 mod offline;
+pub mod pack;
 mod promql;
 mod spread;
 mod stored;

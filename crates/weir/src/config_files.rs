@@ -13,6 +13,7 @@ use weir_collect::logs::PromtailConfig;
 use weir_collect::{Collector, PrometheusConfig, RemoteWrites};
 use weir_ingest::cardinality::{CardinalityConfig, Gate};
 use weir_model::TenantId;
+use weir_rules::pack::{PACKS, Pack};
 use weir_rules::{Language, MissingInput, RuleGroup, Rules, read_rules};
 use weir_slo::Slo;
 
@@ -45,6 +46,9 @@ pub struct ConfigFiles {
     /// Objectives: weir's short form, OpenSLO or Sloth; may be repeated.
     #[arg(long = "slos", value_name = "FILE")]
     slos: Vec<PathBuf>,
+    /// Alerts that weir ships, by field; `weir rules` prints them. Several with commas.
+    #[arg(long = "rules.pack", value_name = "NAME", value_delimiter = ',', value_parser = rule_pack)]
+    packs: Vec<&'static Pack>,
     /// Budgets of series: how many a metric or a tenant may have, and what is done with more. Without the file budgets
     /// are told, not enforced.
     #[arg(long = "cardinality.config", value_name = "FILE")]
@@ -86,6 +90,10 @@ impl ConfigFiles {
             own.extend(read_groups(&config.rule_files, Language::Promql).context("rule_files")?);
         }
         own.extend(read_groups(&self.traceql_rules, Language::Traceql).context("--rules.traceql")?);
+        for pack in &self.packs {
+            let groups = pack.groups().map_err(|errors| anyhow::anyhow!("pack {}: {errors:?}", pack.name))?;
+            own.extend(groups);
+        }
         let slos = slo::read(&self.slos).context("--slos")?;
         own.extend(slo::groups(&slos)?);
         let cardinality = match &self.cardinality {
@@ -97,6 +105,12 @@ impl ConfigFiles {
         }
         Ok(Loaded { prometheus, promtail, groups, alertmanager, slos, cardinality })
     }
+}
+
+/// A pack by its name.
+pub fn rule_pack(name: &str) -> Result<&'static Pack, String> {
+    let known = || PACKS.iter().map(|pack| pack.name).collect::<Vec<_>>().join(", ");
+    Pack::named(name).ok_or_else(|| format!("there is no such pack; there are {}", known()))
 }
 
 fn read_prometheus(path: &Path) -> anyhow::Result<PrometheusConfig> {

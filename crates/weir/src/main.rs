@@ -16,6 +16,7 @@ mod drill;
 mod listen;
 mod memory;
 mod own_metrics;
+mod rules;
 mod serve;
 mod slo;
 mod smoke;
@@ -59,6 +60,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Rules from objectives, and a gate for release pipelines.
     Slo(slo::SloArgs),
+    /// The alerts that weir ships, with their runbooks.
+    Rules(rules::RulesArgs),
     /// Run test cases from files, without a server.
     Test(test::TestArgs),
     /// One process of the demo's pipeline; the demo starts it.
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Smoke(args) => smoke::main(args),
         Command::Check(args) => check::main(args),
         Command::Slo(args) => slo::main(args),
+        Command::Rules(args) => rules::main(args),
         Command::Test(args) => test::main(args),
         Command::DemoService(args) => demo::service(args),
     };

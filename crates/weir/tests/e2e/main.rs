@@ -17,6 +17,7 @@ mod metrics_restart;
 mod native_scrape;
 mod node_exporter;
 mod otel_python;
+mod pack;
 mod pipeline;
 mod prometheus_differential;
 mod promtool;
