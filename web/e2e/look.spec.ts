@@ -74,6 +74,25 @@ const PAGES: { name: string; path: string; see: (page: Page) => Promise<void> }[
       await expect(page.getByText("container_cpu_cfs_periods_total")).toBeVisible();
     },
   },
+  {
+    name: "oncall",
+    path: "/oncall",
+    see: async (page) => {
+      await expect(page.locator(".oncall-now > li")).toHaveCount(2);
+      await expect(page.locator(".escalations")).toContainText("Ben Okafor being told by call");
+      await expect(page.locator(".week")).toHaveCount(4);
+      await expect(page.locator(".shift.stands-in").first()).toBeVisible();
+      await expect(page.getByText("85.7 %").first()).toBeVisible();
+    },
+  },
+  {
+    name: "silences",
+    path: "/silences",
+    see: async (page) => {
+      await expect(page.locator(".silences > li")).toHaveCount(1);
+      await expect(page.locator(".silence-preview li")).toHaveCount(2);
+    },
+  },
   { name: "data", path: "/data", see: (page) => expect(page.getByText("Memory by account")).toBeVisible() },
 ];
 
@@ -101,6 +120,45 @@ test("a wrong query says where it is wrong", async ({ page }) => {
   await page.goto(`${server.url}/explore/metrics?q=${encodeURIComponent("broken(")}`);
   await expect(page.getByRole("alert")).toContainText("1:8: parse error");
   expect(errors).toEqual([]);
+});
+
+test("somebody stands in for a night, and a page is acknowledged", async ({ page }) => {
+  await mockApi(page);
+  await page.goto(`${server.url}/oncall`);
+  const asked: { path: string; body: Record<string, string> }[] = [];
+  page.on("request", (request) => {
+    if (request.method() === "POST") asked.push({ path: new URL(request.url()).pathname, body: request.postDataJSON() });
+  });
+  await page.getByRole("button", { name: "Override" }).first().click();
+  await page.getByLabel("Who stands in").selectOption("lead");
+  await page.locator('input[type="datetime-local"]').first().fill("2026-12-24T18:00");
+  await page.locator('input[type="datetime-local"]').last().fill("2026-12-25T09:00");
+  await page.getByLabel("Your name").fill("Ana");
+  await shot(page, "oncall-override");
+  await page.locator("form").getByRole("button", { name: "Override" }).click();
+  await expect.poll(() => asked[0]).toEqual({
+    path: "/api/weir/v1/oncall/overrides",
+    body: { schedule: "primary", person: "lead", start: "2026-12-24T18:00:00.000Z", end: "2026-12-25T09:00:00.000Z", by: "Ana" },
+  });
+  await page.getByRole("button", { name: "Acknowledge" }).click();
+  await page.getByRole("button", { name: "I am on it" }).click();
+  await expect.poll(() => asked[1]).toEqual({ path: "/api/weir/v1/escalations/e1/acknowledge", body: { by: "Ana", comment: "" } });
+});
+
+test("a silence shows what it mutes before it is made", async ({ page }) => {
+  await mockApi(page);
+  await page.goto(`${server.url}/silences`);
+  const asked: { matchers: unknown; comment: string }[] = [];
+  page.on("request", (request) => request.method() === "POST" && asked.push(request.postDataJSON()));
+  await page.getByLabel("Matchers").fill("alertname");
+  await expect(page.getByText("is not a matcher")).toBeVisible();
+  await page.getByLabel("Matchers").fill("alertname=DeliveryLatencyHigh");
+  await expect(page.getByText("Mutes 1 of the alerts that fire now")).toBeVisible();
+  await expect(page.getByRole("button", { name: "Silence" })).toBeDisabled();
+  await page.getByLabel("Your name").fill("Ana");
+  await page.getByLabel("Why").fill("known");
+  await page.getByRole("button", { name: "Silence" }).click();
+  await expect.poll(() => asked[0]).toMatchObject({ matchers: [{ name: "alertname", value: "DeliveryLatencyHigh", isRegex: false, isEqual: true }], comment: "known" });
 });
 
 test("faults are broken and healed from the bar, and the pager shows its page", async ({ page }) => {

@@ -18,6 +18,8 @@ const TracePage = lazy(() => import("./pages/trace/trace"));
 const Alerts = lazy(() => import("./pages/alerts/alerts"));
 const Slos = lazy(() => import("./pages/slos/slos"));
 const Cardinality = lazy(() => import("./pages/cardinality/cardinality"));
+const OnCall = lazy(() => import("./pages/oncall/oncall"));
+const Silences = lazy(() => import("./pages/silences/silences"));
 const DataIn = lazy(() => import("./pages/data/data"));
 
 function page(at: Route) {
@@ -44,6 +46,10 @@ function page(at: Route) {
       return <Slos />;
     case "cardinality":
       return <Cardinality />;
+    case "oncall":
+      return <OnCall />;
+    case "silences":
+      return <Silences />;
     case "data":
       return <DataIn />;
     default:

@@ -82,6 +82,10 @@ export async function post(path: string, body?: unknown): Promise<void> {
   });
 }
 
+export async function remove(path: string): Promise<void> {
+  await ask("DELETE", path, { headers: headers() });
+}
+
 export const seconds = (ms: number): string => (ms / 1000).toFixed(3).replace(/\.?0+$/, "");
 
 /** Milliseconds of whatever form of time the server wrote. */

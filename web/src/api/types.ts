@@ -272,6 +272,113 @@ export interface Notification {
   reason: string;
 }
 
+export interface Shift {
+  start: string;
+  end: string;
+  person: string | null;
+  layer?: string;
+  override?: string;
+}
+
+export interface Override {
+  id: string;
+  person: string;
+  start: string;
+  end: string;
+  by: string;
+  /** It stands in oncall.yml. */
+  file: boolean;
+}
+
+export interface Schedule {
+  name: string;
+  time_zone: string;
+  now: string | null;
+  next: { at: string; person: string | null } | null;
+  shifts: Shift[];
+  layers: { name: string; people: string[]; shifts: Shift[] }[];
+  overrides: Override[];
+}
+
+export interface OnCall {
+  configured: boolean;
+  now: string;
+  time_zone: string;
+  people: { name: string; shown: string; contacts: string[] }[];
+  schedules: Schedule[];
+  watchdog_seconds: number | null;
+}
+
+export interface Told {
+  person?: string;
+  channel?: string;
+  receiver?: string;
+  step: number;
+  round: number;
+  at: string;
+  state: "under_way" | "sent" | "failed" | "stopped";
+  answered_at?: string;
+  error?: string;
+}
+
+export interface Escalation {
+  id: string;
+  rule: string;
+  title: string;
+  tier?: string;
+  chain: string;
+  state: "escalating" | "told" | "exhausted" | "acknowledged" | "resolved" | "muted";
+  started_at: string;
+  step: number | null;
+  steps: number;
+  round: number;
+  next_at?: string;
+  ended_at?: string;
+  told: Told[];
+  notes: string[];
+  acknowledged?: { by: string; at: string; comment: string };
+  alerts: { fingerprint: string; labels: Record<string, string> }[];
+}
+
+export interface Counted {
+  name: string;
+  pages: number;
+  acknowledged: number;
+  exhausted: number;
+  at_night: number;
+  acted_upon: number | null;
+  mtta_seconds: number | null;
+  mttr_seconds: number | null;
+}
+
+export interface Figures {
+  start: string;
+  end: string;
+  all: Omit<Counted, "name">;
+  by_rule: Counted[];
+  by_person: Counted[];
+  by_night: Counted[];
+}
+
+export interface Silence {
+  id: string;
+  status: { state: "active" | "pending" | "expired" };
+  matchers: { name: string; value: string; isRegex: boolean; isEqual: boolean }[];
+  startsAt: string;
+  endsAt: string;
+  updatedAt: string;
+  createdBy: string;
+  comment: string;
+}
+
+export interface FiringAlert {
+  fingerprint: string;
+  labels: Record<string, string>;
+  annotations: Record<string, string>;
+  startsAt: string;
+  status: { state: "active" | "suppressed" | "unprocessed"; silencedBy: string[]; inhibitedBy: string[] };
+}
+
 export interface DemoFault {
   id: string;
   title: string;

@@ -8,10 +8,13 @@ import type {
   Demo,
   Entity,
   EntityRow,
+  Escalation,
+  Figures,
   Incident,
   LagRow,
   MetricCensus,
   Notification,
+  OnCall,
   PipelineMap,
   Sender,
   Slo,
@@ -48,6 +51,9 @@ export const useSlos = () => useWeir<{ slos: Slo[] }>("/slos", {}, 15_000);
 export const useCardinality = (search: string, unused: boolean) =>
   useWeir<Cardinality>("/cardinality", { search: search || undefined, unused: unused ? "true" : undefined }, 15_000);
 export const useMetricCensus = (name: string) => useWeir<MetricCensus>("/cardinality/metric", { name }, 30_000);
+export const useOnCall = (range: Range) => useWeir<OnCall>("/oncall", during(range), 15_000);
+export const useEscalations = (state: "open" | "over", limit = 50) => useWeir<{ escalations: Escalation[] }>("/escalations", { state, limit });
+export const useFigures = () => useWeir<Figures>("/escalations/figures", {}, 60_000);
 export const useSenders = () => useWeir<{ senders: Sender[] }>("/senders");
 export const useUsage = () => useWeir<{ rows: UsageRow[] }>("/usage");
 export const useLag = () => useWeir<{ partitions: LagRow[] }>("/lag");
@@ -73,6 +79,10 @@ export function useDemo(enabled: boolean) {
 }
 
 export const acknowledgePath = (id: string) => `${BASE}/incidents/${encodeURIComponent(id)}/acknowledge`;
+
+export const acknowledgePagePath = (id: string) => `${BASE}/escalations/${encodeURIComponent(id)}/acknowledge`;
+export const overridesPath = (id?: string) => `${BASE}/oncall/overrides${id ? `/${encodeURIComponent(id)}` : ""}`;
+export const calendarPath = (schedule: string) => `${BASE}/oncall/schedules/${encodeURIComponent(schedule)}.ics`;
 
 export const demoFaultPath = (id: string, action: "break" | "heal") =>
   `${BASE}/demo/faults/${encodeURIComponent(id)}/${action}`;

@@ -12,6 +12,8 @@ export type Route =
   | { page: "alerts" }
   | { page: "slos" }
   | { page: "cardinality" }
+  | { page: "oncall" }
+  | { page: "silences" }
   | { page: "data" }
   | { page: "unknown" };
 
@@ -46,6 +48,10 @@ export function route(path: string): Route {
       return { page: "slos" };
     case "cardinality":
       return { page: "cardinality" };
+    case "oncall":
+      return { page: "oncall" };
+    case "silences":
+      return { page: "silences" };
     case "data":
       return { page: "data" };
     default:

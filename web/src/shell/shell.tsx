@@ -15,6 +15,8 @@ const PAGES = [
   { path: "/", name: "Map", key: "m" },
   { path: "/incidents", name: "Incidents", key: "i" },
   { path: "/alerts", name: "Alerts", key: "a" },
+  { path: "/silences", name: "Silences", key: "s" },
+  { path: "/oncall", name: "On-call", key: "c" },
   { path: "/slos", name: "Objectives", key: "o" },
   { path: "/explore/metrics", name: "Metrics", key: "e" },
   { path: "/explore/logs", name: "Logs", key: "l" },

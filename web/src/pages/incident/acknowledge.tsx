@@ -3,24 +3,27 @@ import { Button, Popover, TextInput } from "@mantine/core";
 import { useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 import { post } from "../../api/client";
-import type { Incident } from "../../api/types";
-import { acknowledgePath } from "../../api/weir";
 
-const NAME_KEY = "weir.name";
+export const NAME_KEY = "weir.name";
 
-export function Acknowledge({ of }: { of: Incident }) {
+/** `path`: of the incident or the page; `again`: somebody is on it already. */
+export function Acknowledge({ path, again }: { path: string; again: boolean }) {
   const client = useQueryClient();
   const [opened, setOpened] = useState(false);
   const [name, setName] = useState(() => localStorage.getItem(NAME_KEY) ?? "");
   const [comment, setComment] = useState("");
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState<string>();
-  if (of.state === "resolved") return null;
+  // The name may have been given elsewhere on the page meanwhile.
+  const open = () => {
+    setName(name || (localStorage.getItem(NAME_KEY) ?? ""));
+    setOpened(!opened);
+  };
   const send = async () => {
     setBusy(true);
     setFailure(undefined);
     try {
-      await post(acknowledgePath(of.id), { by: name.trim(), comment: comment.trim() });
+      await post(path, { by: name.trim(), comment: comment.trim() });
       localStorage.setItem(NAME_KEY, name.trim());
       await client.invalidateQueries({ queryKey: ["weir"] });
       setOpened(false);
@@ -34,8 +37,8 @@ export function Acknowledge({ of }: { of: Incident }) {
   return (
     <Popover opened={opened} onChange={setOpened} position="bottom-start" shadow="md" trapFocus width={300}>
       <Popover.Target>
-        <Button size="sm" color="teal" variant={of.acknowledged ? "default" : "filled"} onClick={() => setOpened(!opened)}>
-          {of.acknowledged ? "Take over" : "Acknowledge"}
+        <Button size="sm" color="teal" variant={again ? "default" : "filled"} onClick={open}>
+          {again ? "Take over" : "Acknowledge"}
         </Button>
       </Popover.Target>
       <Popover.Dropdown>

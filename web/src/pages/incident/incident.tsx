@@ -3,7 +3,7 @@ import { Button, CopyButton } from "@mantine/core";
 import { useMemo } from "react";
 import { currentTenant } from "../../api/client";
 import type { Incident } from "../../api/types";
-import { useIncident, useStatus } from "../../api/weir";
+import { acknowledgePath, useIncident, useStatus } from "../../api/weir";
 import { percent } from "../../lib/format";
 import { entityPath } from "../../lib/entity";
 import { incidentEntity, incidentPivots, incidentWindow } from "../../lib/incident";
@@ -109,7 +109,7 @@ function Answer({ of, now, window }: { of: Incident; now: number; window: Range 
         )}
       </div>
       <div className="answer-buttons">
-        <Acknowledge of={of} />
+        {of.state !== "resolved" && <Acknowledge path={acknowledgePath(of.id)} again={of.acknowledged !== undefined} />}
         <Button size="sm" onClick={() => go(paths.logs)}>
           Logs
         </Button>
