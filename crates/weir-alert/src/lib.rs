@@ -2,7 +2,7 @@
 //!
 //! This crate evaluates nothing: alerts come from rules ([`weir_model::AlertListener`]) or by
 //! [`Alerts::post`]. Read first: [`Alerts`] (handle and executor), [`Machine`] (the pure decisions),
-//! [`Config`].
+//! [`Config`]; for people on call [`OnCall`] and [`oncall::OnCallConfig`].
 //!
 //! Invariants: everything but [`Alerts`] and its sender is a function of its input and the time it is
 //! handed; one notification per group and integration at a time, each within the group's interval;
@@ -11,14 +11,18 @@
 
 mod base64;
 mod config;
+mod escalation;
+mod hmac;
 mod machine;
 mod manager;
 mod matchers;
 mod md5;
 mod metrics;
 mod notify;
+pub mod oncall;
 mod sender;
 mod silence;
+pub mod simulation;
 mod smtp;
 mod template;
 mod tls;
@@ -26,10 +30,14 @@ mod tls;
 use weir_model::TenantId;
 
 pub use config::{Config, ConfigError, Receiver, Route, parse_config, read_config};
+pub use escalation::{
+    Acknowledged, Counted, Figures, Link, LinkError, OnCall, Outcome, OverrideError, Page, PageState, Recipient, Told,
+    Which, figures,
+};
 pub use machine::{Alert, AlertStatus, GroupView, Job, Machine, PostError, PostedAlert};
 pub use manager::{Alerts, SentNotification};
 pub use matchers::{MatcherError, parse_matcher, parse_matchers};
-pub use metrics::Metrics;
+pub use metrics::{Metrics, OnCallMetrics};
 pub use silence::{Silence, SilenceError, SilenceRequest, SilenceState};
 pub use template::{AlertData, Notification};
 

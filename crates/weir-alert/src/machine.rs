@@ -6,6 +6,7 @@
 
 mod flush;
 mod inhibit;
+mod observe;
 mod persist;
 mod store;
 
@@ -18,6 +19,7 @@ use weir_model::{AlertEvent, AlertPhase, Labels, TenantId, Timestamp};
 
 use crate::Enricher;
 use crate::config::Config;
+use crate::escalation::Observed;
 use crate::silence::Silences;
 use crate::template::Notification;
 
@@ -112,6 +114,9 @@ pub struct Machine {
     next_cause_check: Timestamp,
     /// What changed since the last [`Machine::take_batch`].
     dirty: BTreeSet<Record>,
+    /// Groups that were notified since the last [`Machine::take_observed`], by tenant, receiver and key; `None` while
+    /// nobody asks.
+    observed: Option<BTreeMap<(TenantId, String, String), Observed>>,
 }
 
 /// What outlives a restart.
@@ -134,6 +139,7 @@ impl Machine {
             next_gc: Timestamp::MIN,
             next_cause_check: Timestamp::MIN,
             dirty: BTreeSet::new(),
+            observed: None,
         }
     }
 

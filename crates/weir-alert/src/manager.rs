@@ -1,6 +1,6 @@
 //! The executor: feeds the machine, sends what it decides, remembers what was sent.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,15 +8,17 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use weir_model::{AlertEvent, AlertListener, Clock, Matcher, TenantId, Timestamp};
+use weir_model::{AlertEvent, AlertListener, Clock, Labels, Matcher, TenantId, Timestamp};
 use weir_state::State;
 
-use crate::Enricher;
 use crate::config::Config;
+use crate::escalation::{Observed, Standing};
 use crate::machine::{AlertStatus, GroupView, Job, Machine, PostError, PostedAlert};
 use crate::metrics::{Kind, Metrics};
-use crate::sender::Sender;
+use crate::sender::{Delivery, Sender};
 use crate::silence::{Silence, SilenceError, SilenceRequest};
+use crate::template::AlertData;
+use crate::{CauseNote, Enricher};
 
 /// Notifications remembered, over all tenants; about 300 bytes each.
 const SENT_MAX: usize = 10_000;
@@ -45,6 +47,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     machine: Mutex<Machine>,
     wake: Notify,
+    /// Groups were notified that pages may begin with.
+    flushed: Notify,
     sent: Mutex<VecDeque<SentNotification>>,
     sender: Sender,
     places: Semaphore,
@@ -52,6 +56,8 @@ struct Inner {
     /// Batches reach the disk in the order in which they were taken.
     writing: tokio::sync::Mutex<()>,
     metrics: Metrics,
+    /// When the loop last went round.
+    went_round: Mutex<Timestamp>,
 }
 
 impl Alerts {
@@ -64,10 +70,12 @@ impl Alerts {
         let mut machine = Machine::new(Arc::new(config), external_url);
         machine.restore(&state, clock.now());
         Self(Arc::new(Inner {
+            went_round: Mutex::new(clock.now()),
             sender: Sender::new(clock.clone()),
             clock,
             machine: Mutex::new(machine),
             wake: Notify::new(),
+            flushed: Notify::new(),
             sent: Mutex::new(VecDeque::new()),
             places: Semaphore::new(CONCURRENT_MAX),
             state,
@@ -159,15 +167,65 @@ impl Alerts {
         sent.iter().rev().filter(|n| n.tenant == *tenant).take(limit).cloned().collect()
     }
 
+    pub(crate) fn went_round(&self) -> Timestamp {
+        *self.0.went_round.lock()
+    }
+
+    pub(crate) fn note_sent(&self, sent: SentNotification) {
+        let mut log = self.0.sent.lock();
+        if log.len() == SENT_MAX {
+            log.pop_front();
+        }
+        log.push_back(sent);
+    }
+
+    /// Whether groups that are notified are kept for [`Alerts::take_observed`].
+    pub(crate) fn observe(&self, observe: bool) {
+        self.0.machine.lock().observe(observe, self.0.clock.now());
+        self.0.wake.notify_one();
+    }
+
+    /// Until there is something for [`Alerts::take_observed`].
+    pub(crate) async fn flushed(&self) {
+        self.0.flushed.notified().await;
+    }
+
+    pub(crate) fn take_observed(&self) -> Vec<Observed> {
+        self.0.machine.lock().take_observed()
+    }
+
+    pub(crate) fn standing(
+        &self,
+        tenant: &TenantId,
+        members: &BTreeSet<Labels>,
+        inhibition: bool,
+        now: Timestamp,
+    ) -> Standing {
+        self.0.machine.lock().standing(tenant, members, inhibition, now)
+    }
+
+    pub(crate) fn page_data(
+        &self,
+        tenant: &TenantId,
+        members: &BTreeSet<Labels>,
+        now: Timestamp,
+    ) -> (Vec<AlertData>, Option<CauseNote>) {
+        self.0.machine.lock().page_data(tenant, members, now)
+    }
+
     /// Runs until `shutdown`; what is being sent then is given up.
     pub async fn run(self, shutdown: CancellationToken) {
         let jobs = TaskTracker::new();
         while !shutdown.is_cancelled() {
             let now = self.0.clock.now();
-            let (due, next) = {
+            *self.0.went_round.lock() = now;
+            let (due, next, observed) = {
                 let mut machine = self.0.machine.lock();
-                (machine.tick(now), machine.next_wake())
+                (machine.tick(now), machine.next_wake(), machine.has_observed())
             };
+            if observed {
+                self.0.flushed.notify_one();
+            }
             for job in due {
                 let (this, shutdown) = (self.clone(), shutdown.clone());
                 jobs.spawn(async move { shutdown.run_until_cancelled(this.deliver(job)).await });
@@ -195,7 +253,14 @@ impl Alerts {
         inner.metrics.under_way.inc();
         let place = inner.places.acquire().await;
         let retries = inner.metrics.retries.get_or_create(&kind).clone();
-        let result = inner.sender.send(&job, integration, &retries).await;
+        let delivery = Delivery {
+            notification: &job.notification,
+            tenant: &job.tenant,
+            templates: &job.config.templates,
+            kept: &job.kept,
+            deadline: job.deadline,
+        };
+        let result = inner.sender.send(delivery, integration, &retries).await;
         drop(place);
         inner.metrics.under_way.dec();
         let now = inner.clock.now();
@@ -225,12 +290,7 @@ impl Alerts {
             n_alerts: job.notification.alerts.len(),
             reason: job.notification.reason,
         };
-        let mut log = inner.sent.lock();
-        if log.len() == SENT_MAX {
-            log.pop_front();
-        }
-        log.push_back(sent);
-        drop(log);
+        self.note_sent(sent);
         inner.wake.notify_one();
     }
 }

@@ -39,6 +39,46 @@ impl Default for Metrics {
     }
 }
 
+/// Of pages and escalation.
+#[derive(Debug, Default)]
+pub struct OnCallMetrics {
+    pub(crate) pages: Counter,
+    pub(crate) acknowledged: Counter,
+    pub(crate) exhausted: Counter,
+    pub(crate) refused: Counter,
+    pub(crate) open: Gauge<i64, AtomicI64>,
+    pub(crate) sent: Counter,
+    pub(crate) failed: Counter,
+    pub(crate) retries: Counter,
+    pub(crate) unwritten: Counter,
+    pub(crate) heartbeats: Counter,
+    pub(crate) heartbeats_failed: Counter,
+    pub(crate) heartbeats_withheld: Counter,
+}
+
+impl OnCallMetrics {
+    pub fn register(&self, registry: &mut Registry) {
+        let mut counter =
+            |name: &str, help: &str, counter: &Counter| registry.register(name.to_owned(), help, counter.clone());
+        counter("weir_oncall_pages", "Pages that started an escalation chain", &self.pages);
+        counter("weir_oncall_pages_acknowledged", "Pages that somebody acknowledged", &self.acknowledged);
+        counter("weir_oncall_chains_exhausted", "Chains that ended without an acknowledgement", &self.exhausted);
+        counter("weir_oncall_pages_refused", "Pages beyond the number that may be open at once", &self.refused);
+        counter("weir_oncall_messages", "Messages of pages delivered", &self.sent);
+        counter("weir_oncall_messages_failed", "Messages of pages given up", &self.failed);
+        counter("weir_oncall_message_retries", "Attempts that were tried again", &self.retries);
+        counter("weir_oncall_state_writes_failed", "Times that pages could not be written to disk", &self.unwritten);
+        counter("weir_oncall_heartbeats", "Heartbeats of the watchdog delivered", &self.heartbeats);
+        counter("weir_oncall_heartbeats_failed", "Heartbeats that were not delivered", &self.heartbeats_failed);
+        counter(
+            "weir_oncall_heartbeats_withheld",
+            "Heartbeats not sent because rules or pages stood still",
+            &self.heartbeats_withheld,
+        );
+        registry.register("weir_oncall_pages_open", "Pages that are not over", self.open.clone());
+    }
+}
+
 impl Metrics {
     pub fn register(&self, registry: &mut Registry) {
         registry.register("weir_alert_received", "Alerts from rules and from senders", self.received.clone());

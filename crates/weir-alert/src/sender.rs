@@ -9,13 +9,14 @@ use prometheus_client::metrics::counter::Counter;
 use reqwest::Client;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use weir_model::{Clock, Timestamp};
+use weir_model::{Clock, TenantId, Timestamp};
 
 use crate::config::Integration;
 use crate::config::http::{HttpConfig, Oauth2, Proxy, TOKEN_LIFE, Transport};
-use crate::machine::Job;
 use crate::notify::{Answer, Request, Say, Step, Verdict};
 use crate::smtp;
+use crate::template::Notification;
+use weir_go::template::Templates;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -23,6 +24,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// Requests of one attempt; Jira needs four.
 const STEPS_MAX: usize = 8;
+
+/// One notification to one integration.
+pub(crate) struct Delivery<'a> {
+    pub notification: &'a Notification,
+    pub tenant: &'a TenantId,
+    pub templates: &'a Templates,
+    /// What the last delivery of the same kept.
+    pub kept: &'a str,
+    /// No attempt starts later.
+    pub deadline: Timestamp,
+}
 
 pub(crate) struct Sender {
     clock: Arc<dyn Clock>,
@@ -44,8 +56,13 @@ impl Sender {
 
     /// What the receiver wants remembered for later notifications of the group. An error names the
     /// last failure, never a URL or a key.
-    pub async fn send(&self, job: &Job, integration: &Integration, retries: &Counter) -> Result<String, String> {
-        let say = Say::new(&job.notification, &job.tenant, &job.config.templates, &job.kept, self.clock.now());
+    pub async fn send(
+        &self,
+        job: Delivery<'_>,
+        integration: &Integration,
+        retries: &Counter,
+    ) -> Result<String, String> {
+        let say = Say::new(job.notification, job.tenant, job.templates, job.kept, self.clock.now());
         let mut pause = FIRST_PAUSE;
         let mut last = "no time left to send".to_owned();
         for attempt in 0_u32.. {

@@ -340,7 +340,7 @@ async fn post_silence(State(app): State<Arc<App>>, Tenant(tenant): Tenant, body:
 }
 
 /// A version 4 UUID.
-fn fresh_id() -> String {
+pub(crate) fn fresh_id() -> String {
     use std::hash::{BuildHasher, RandomState};
     let [a, b] = [0, 1].map(|n: u8| RandomState::new().hash_one(n));
     format!(

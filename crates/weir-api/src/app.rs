@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Router;
 use prometheus_client::registry::Registry;
 use tower_http::compression::CompressionLayer;
-use weir_alert::Alerts;
+use weir_alert::{Alerts, OnCall};
 use weir_collect::Collector;
 use weir_diagnose::{Graph, Incidents};
 use weir_ingest::Ingest;
@@ -23,8 +23,8 @@ use crate::slos::Slos;
 use crate::stores::Stores;
 use crate::targets::Reload;
 use crate::{
-    alertmanager, cardinality, changes, cors, data_in, diagnose, incidents, lag, loki, map, notifications, page,
-    prometheus, push, ruler, rules, runbooks, self_metrics, slos, targets, tempo,
+    alertmanager, cardinality, changes, cors, data_in, diagnose, escalations, incidents, lag, link, loki, map,
+    notifications, oncall, page, prometheus, push, ruler, rules, runbooks, self_metrics, slos, targets, tempo,
 };
 
 /// Handles to everything that answers requests. Built once by the binary.
@@ -57,6 +57,8 @@ pub struct App {
     pub alerts: Alerts,
     /// Budgets of series.
     pub gate: Arc<Gate>,
+    /// Schedules and pages.
+    pub oncall: OnCall,
     /// Consumer lag of the Kafka clusters that are polled.
     pub lag: LagHandle,
     /// What weir measures of itself.
@@ -103,6 +105,9 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(slos::router())
         .merge(self_metrics::router())
         .merge(notifications::router())
+        .merge(oncall::router())
+        .merge(escalations::router())
+        .merge(link::router())
         .merge(page::router())
         .merge(push::router())
         .merge(data_in::router())

@@ -15,6 +15,7 @@ use weir_model::TimeRange;
 use crate::App;
 use crate::changes;
 use crate::diagnose::ApiError;
+use crate::escalations;
 use crate::tenant::Tenant;
 
 const LIMIT_MAX: usize = 500;
@@ -67,10 +68,27 @@ const COMMENT_BYTES_MAX: usize = 4096;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Acknowledge {
-    by: String,
+pub(crate) struct Acknowledge {
+    pub by: String,
     #[serde(default)]
-    comment: String,
+    pub comment: String,
+}
+
+impl Acknowledge {
+    pub fn read(body: &[u8]) -> Result<Self, ApiError> {
+        let read: Self = serde_json::from_slice(body)
+            .map_err(|e| ApiError::bad_request(format!("body of an acknowledgement, {{\"by\", \"comment\"?}}: {e}")))?;
+        read.check()
+    }
+
+    pub fn check(self) -> Result<Self, ApiError> {
+        if self.by.trim().is_empty() || self.by.len() > BY_BYTES_MAX || self.comment.len() > COMMENT_BYTES_MAX {
+            return Err(ApiError::bad_request(format!(
+                "`by` names who is on it in 1 to {BY_BYTES_MAX} bytes; `comment` has at most {COMMENT_BYTES_MAX}"
+            )));
+        }
+        Ok(self)
+    }
 }
 
 async fn acknowledge(
@@ -79,20 +97,15 @@ async fn acknowledge(
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let Acknowledge { by, comment } = serde_json::from_slice(&body)
-        .map_err(|e| ApiError::bad_request(format!("body of an acknowledgement, {{\"by\", \"comment\"?}}: {e}")))?;
-    if by.trim().is_empty() || by.len() > BY_BYTES_MAX || comment.len() > COMMENT_BYTES_MAX {
-        return Err(ApiError::bad_request(format!(
-            "`by` names who is on it in 1 to {BY_BYTES_MAX} bytes; `comment` has at most {COMMENT_BYTES_MAX}"
-        )));
-    }
-    let Some(incident) = app.incidents.acknowledge(&tenant, &id, by, comment) else {
+    let Acknowledge { by, comment } = Acknowledge::read(&body)?;
+    let Some(incident) = app.incidents.acknowledge(&tenant, &id, by.clone(), comment.clone()) else {
         let error = match app.incidents.get(&tenant, &id) {
             Some(_) => ApiError(StatusCode::CONFLICT, format!("incident `{id}` is resolved already")),
             None => ApiError::not_found(format!("no incident `{id}`")),
         };
         return Err(error);
     };
+    escalations::acknowledge_incident(&app, &tenant, &incident, &by, &comment).await;
     let incidents = app.incidents.clone();
     changes::written("the acknowledgement", move || incidents.flush().map_err(|e| e.to_string())).await?;
     Ok(Json(to_json(&incident, usize::MAX)))

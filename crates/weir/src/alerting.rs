@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
-use weir_alert::{Alerts, CauseNote, Config, Enricher};
+use weir_alert::oncall::OnCallConfig;
+use weir_alert::{Alerts, CauseNote, Config, Enricher, OnCall};
 use weir_collect::PrometheusConfig;
 use weir_diagnose::Incidents;
 use weir_model::sink::{MetricBatch, MetricSink, Outcome, WriteError};
@@ -37,16 +38,25 @@ pub struct Surroundings<'a> {
 pub struct Alerting {
     pub rules: Rules,
     pub alerts: Alerts,
+    pub oncall: OnCall,
 }
 
 /// Starts rules, alerts and what passes between them; the rules come with [`crate::config_files`].
 pub fn start(
     config: Config,
+    oncall: OnCallConfig,
     prometheus: Option<&PrometheusConfig>,
     around: Surroundings<'_>,
 ) -> anyhow::Result<Alerting> {
     let alerts = Alerts::new(around.clock.clone(), config, around.external_url.clone(), around.state.clone());
+    for warning in &oncall.warnings {
+        tracing::warn!("on-call configuration: {warning}");
+    }
+    let oncall =
+        OnCall::new(around.clock.clone(), oncall, alerts.clone(), around.external_url.clone(), around.state.clone())?;
+    oncall.metrics().register(around.registry);
     alerts.set_enricher(Arc::new(Causes(around.incidents.clone())));
+    let clock = around.clock.clone();
     let engine = Engine::new(EngineOptions { clock: around.clock.clone(), ..EngineOptions::default() });
     let rules = Rules::new(Options {
         evaluator: Arc::new(Evaluators {
@@ -78,12 +88,25 @@ pub fn start(
     rules.add_listener(Arc::new(alerts.clone()));
     around.feed.subscribe(Arc::new(rules.clone()));
     tokio::spawn(alerts.clone().run(around.shutdown.clone()));
+    tokio::spawn(oncall.clone().run(around.shutdown.clone()));
+    let (watched, started) = (rules.clone(), clock.now());
+    tokio::spawn(oncall.clone().watch(move |now| late_group(&watched, started, now), around.shutdown.clone()));
     let (stopping, stop) = (rules.clone(), around.shutdown.clone());
     tokio::spawn(async move {
         stop.cancelled().await;
         stopping.shutdown().await;
     });
-    Ok(Alerting { rules, alerts })
+    Ok(Alerting { rules, alerts, oncall })
+}
+
+/// A group of rules that was not evaluated for three of its intervals, and a minute at least.
+fn late_group(rules: &Rules, started: Timestamp, now: Timestamp) -> Option<String> {
+    let groups = rules.tenants().into_iter().flat_map(|tenant| rules.groups(&tenant));
+    let mut late = groups.filter_map(|group| {
+        let since = now.since(group.last_evaluation.unwrap_or(started).max(started));
+        (since > (group.interval * 3).max(Duration::from_secs(60))).then_some((group.name, since))
+    });
+    late.next().map(|(name, since)| format!("rules of group {name} were not evaluated for {} s", since.as_secs()))
 }
 
 /// Recorded series are commits like all others, so that alerts on them are looked at at once.

@@ -31,6 +31,14 @@ enum What {
     Alloy(Files),
     /// Budgets of series, as `--cardinality.config` reads them.
     Cardinality(Files),
+    /// Schedules, escalation chains and channels.
+    Oncall {
+        /// The alertmanager.yml whose receivers they name.
+        #[arg(long, value_name = "FILE")]
+        alertmanager_config: Option<PathBuf>,
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
     /// Objectives: weir's short form, OpenSLO, Sloth.
     Slos {
         /// The alertmanager.yml whose routes their pages take; they must end at a receiver that pages.
@@ -65,6 +73,10 @@ pub fn main(args: CheckArgs) -> anyhow::Result<ExitCode> {
         What::Promtail(Files { files }) => (files, Box::new(promtail)),
         What::Alloy(Files { files }) => (files, Box::new(alloy)),
         What::Cardinality(Files { files }) => (files, Box::new(cardinality)),
+        What::Oncall { alertmanager_config, files } => {
+            let receivers = alertmanager_config.map(|path| weir_alert::read_config(&path)).transpose()?;
+            (files, Box::new(move |file: &Path| oncall(file, receivers.as_ref())))
+        }
         What::Slos { alertmanager_config, files } => {
             let routes = alertmanager_config.map(|path| weir_alert::read_config(&path)).transpose()?;
             (files, Box::new(move |file: &Path| slos(file, routes.as_ref())))
@@ -84,6 +96,10 @@ pub fn main(args: CheckArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn counted_as(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
 }
 
 fn counted(n: usize, what: &str) -> String {
@@ -150,6 +166,20 @@ fn alertmanager(file: &Path) -> Result<Found, Vec<String>> {
         counted(config.receivers.len(), "receiver"),
         counted(config.inhibit_rules.len(), "inhibit rule"),
         counted(config.time_intervals.len(), "time interval"),
+    ];
+    Ok(Found { summary: summary.join(", "), warnings: config.warnings })
+}
+
+fn oncall(file: &Path, receivers: Option<&weir_alert::Config>) -> Result<Found, Vec<String>> {
+    let config = weir_alert::oncall::read_oncall(file).map_err(|e| vec![e.to_string()])?;
+    if let Some(receivers) = receivers {
+        config.check_receivers(receivers).map_err(|e| vec![e.to_string()])?;
+    }
+    let summary = [
+        counted_as(config.people.len(), "person", "people"),
+        counted(config.schedules.len(), "schedule"),
+        counted(config.chains.len(), "chain"),
+        counted(config.tiers.len(), "tier"),
     ];
     Ok(Found { summary: summary.join(", "), warnings: config.warnings })
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
-use weir_alert::{Alerts, Config};
+use weir_alert::oncall::OnCallConfig;
+use weir_alert::{Alerts, Config, OnCall};
 use weir_api::{Reload, Slos};
 use weir_collect::logs::PromtailConfig;
 use weir_collect::{Collector, PrometheusConfig, RemoteWrites};
@@ -36,6 +37,9 @@ pub struct ConfigFiles {
     /// Alertmanager's configuration: routes, receivers, inhibition.
     #[arg(long, value_name = "FILE")]
     alertmanager_config: Option<PathBuf>,
+    /// Who is on call, how to reach them, and what happens to a page that nobody acknowledges.
+    #[arg(long, value_name = "FILE")]
+    oncall_config: Option<PathBuf>,
     /// Rule files of Loki, with LogQL expressions, as its ruler keeps them: a folder per tenant, `fake` for
     /// requests without one.
     #[arg(long = "ruler.storage.local.directory", value_name = "DIR")]
@@ -69,6 +73,7 @@ pub struct Loaded {
     /// By tenant; there is one for requests that name none.
     pub groups: BTreeMap<TenantId, Vec<RuleGroup>>,
     pub alertmanager: Config,
+    pub oncall: OnCallConfig,
     pub slos: Vec<Slo>,
     pub cardinality: CardinalityConfig,
 }
@@ -79,6 +84,11 @@ impl ConfigFiles {
             Some(path) => weir_alert::read_config(path).context("--alertmanager-config")?,
             None => Config::silent(),
         };
+        let oncall = match &self.oncall_config {
+            Some(path) => weir_alert::oncall::read_oncall(path).context("--oncall-config")?,
+            None => OnCallConfig::none(),
+        };
+        oncall.check_receivers(&alertmanager).context("--oncall-config")?;
         let prometheus = self.prometheus_config.as_deref().map(read_prometheus).transpose()?;
         let promtail = read_logs(self.promtail_config.as_deref(), self.alloy_config.as_deref())?;
         let mut groups = match &self.loki_rules {
@@ -103,7 +113,7 @@ impl ConfigFiles {
         if cardinality.alert {
             own.extend(cardinality::alert()?);
         }
-        Ok(Loaded { prometheus, promtail, groups, alertmanager, slos, cardinality })
+        Ok(Loaded { prometheus, promtail, groups, alertmanager, oncall, slos, cardinality })
     }
 }
 
@@ -179,6 +189,7 @@ pub struct Configured {
     pub remote: RemoteWrites,
     pub rules: Rules,
     pub alerts: Alerts,
+    pub oncall: OnCall,
     pub slos: Slos,
     pub gate: Arc<Gate>,
 }
@@ -221,9 +232,10 @@ impl Configured {
     pub fn reload(self, files: ConfigFiles) -> Reload {
         Arc::new(move || {
             let loaded = files.read().map_err(|e| format!("{e:#}"))?;
-            let Loaded { prometheus, promtail, groups, alertmanager, slos, cardinality } = loaded;
+            let Loaded { prometheus, promtail, groups, alertmanager, oncall, slos, cardinality } = loaded;
             self.apply(prometheus, promtail, groups, slos, cardinality).map_err(|e| format!("{e:#}"))?;
             self.alerts.reload(alertmanager);
+            self.oncall.reload(oncall);
             Ok(())
         })
     }

@@ -23,6 +23,7 @@ mod smoke;
 mod syslog;
 mod tail;
 mod test;
+mod test_routes;
 mod test_rules;
 mod web_config;
 

@@ -281,12 +281,13 @@ fn build(
         registry.register_collector(Box::new(CollectorMetrics(running.pipelines().clone())));
         ingest.use_pipelines(running);
     }
-    let Loaded { prometheus, promtail, groups, alertmanager, slos, cardinality: budgets } = files.read()?;
+    let Loaded { prometheus, promtail, groups, alertmanager, oncall, slos, cardinality: budgets } = files.read()?;
     let gate = Arc::new(Gate::new(metrics.clone(), CardinalityConfig::default()));
     ingest.use_gate(gate.clone());
     tokio::spawn(cardinality::watch(gate.clone(), ingest.clone(), shutdown.clone()));
-    let Alerting { rules, alerts } = alerting::start(
+    let Alerting { rules, alerts, oncall } = alerting::start(
         alertmanager,
+        oncall,
         prometheus.as_ref(),
         alerting::Surroundings {
             clock: clock.clone(),
@@ -328,6 +329,7 @@ fn build(
         remote,
         rules: rules.clone(),
         alerts: alerts.clone(),
+        oncall: oncall.clone(),
         slos: Slos::default(),
         gate: gate.clone(),
     };
@@ -367,6 +369,7 @@ fn build(
         slos,
         alerts,
         gate,
+        oncall,
         lag,
         registry: Arc::new(registry),
         external_url,

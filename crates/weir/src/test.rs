@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use weir_model::Labels;
 use weir_promql::script::Script;
 
-use crate::test_rules;
+use crate::{test_routes, test_rules};
 
 #[derive(Args)]
 pub struct TestArgs {
@@ -23,17 +23,18 @@ enum What {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
-    /// Which receivers an alert reaches, by an alertmanager.yml.
+    /// Which receivers an alert reaches, by an alertmanager.yml; or, from files of tests, who is notified and paged of
+    /// alerts over simulated time.
     Routes {
-        /// Alertmanager's configuration.
+        /// Alertmanager's configuration; files of tests name their own.
         #[arg(long, value_name = "FILE")]
-        config: PathBuf,
+        config: Option<PathBuf>,
         /// Receivers that it must reach, with commas between; status 1 if it reaches others.
         #[arg(long, value_name = "NAMES")]
         expect: Option<String>,
-        /// Labels of the alert.
-        #[arg(required = true, value_name = "NAME=VALUE")]
-        labels: Vec<String>,
+        /// Labels of the alert, or files of tests.
+        #[arg(required = true, value_name = "NAME=VALUE|FILE")]
+        what: Vec<String>,
     },
     /// PromQL cases in Prometheus' script format (`load`, `eval`, `expect`).
     Promql {
@@ -45,7 +46,9 @@ enum What {
 pub fn main(args: TestArgs) -> anyhow::Result<ExitCode> {
     match args.what {
         What::Rules { files } => rules(&files),
-        What::Routes { config, expect, labels } => routes(&config, expect.as_deref(), &labels),
+        What::Routes { config: Some(config), expect, what } => routes(&config, expect.as_deref(), &what),
+        What::Routes { config: None, expect: None, what } => route_tests(&what),
+        What::Routes { config: None, .. } => anyhow::bail!("--expect needs --config"),
         What::Promql { files } => {
             let runtime = tokio::runtime::Builder::new_current_thread().build().context("cannot start")?;
             let mut n_failed = 0;
@@ -97,6 +100,31 @@ fn routes(config: &Path, expect: Option<&str>, labels: &[String]) -> anyhow::Res
     }
     eprintln!("WARNING: expected receivers did not match resolved receivers: {expect}");
     Ok(ExitCode::FAILURE)
+}
+
+#[allow(clippy::print_stdout, reason = "the report is what the command is for")]
+fn route_tests(files: &[String]) -> anyhow::Result<ExitCode> {
+    if let Some(label) = files.iter().find(|f| f.contains('=')) {
+        anyhow::bail!("{label} is a label: give --config with the alertmanager.yml whose routes it takes");
+    }
+    let mut wrong = false;
+    for file in files {
+        match test_routes::run(Path::new(file)) {
+            Ok((n, failures)) => {
+                for failure in &failures {
+                    println!("{file}:{}: {}", failure.line, failure.name);
+                    failure.diff.iter().for_each(|line| println!("    {line}"));
+                }
+                wrong |= !failures.is_empty();
+                println!("{file}: {} of {n} passed", n - failures.len());
+            }
+            Err(error) => {
+                wrong = true;
+                eprintln!("{file}: {error:#}");
+            }
+        }
+    }
+    Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Number of cases that failed; a file that cannot be read counts as one.

@@ -160,4 +160,5 @@ receiver_kinds! {
     rocketchat_configs: rocketchat,
     mattermost_configs: mattermost,
     incidentio_configs: incidentio,
+    twilio_configs: twilio,
 }

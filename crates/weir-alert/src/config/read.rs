@@ -32,15 +32,7 @@ pub fn parse_config(file: &str, text: &str, folder: Option<&Path>) -> Result<Con
         let reason = e.without_snippet().to_string();
         fail(e.location().map_or(0, |l| l.line()), reason.lines().next().unwrap_or_default().to_owned())
     })?;
-    let mut reader = Reader {
-        file,
-        folder,
-        secrets: Vec::new(),
-        global_http: RawHttp::default(),
-        names: Vec::new(),
-        intervals: Vec::new(),
-        warnings: Vec::new(),
-    };
+    let mut reader = Reader::new(file, folder, &raw.global);
     if raw.tracing.is_some() {
         reader.warnings.push("`tracing` has no effect".to_owned());
     }
@@ -48,7 +40,6 @@ pub fn parse_config(file: &str, text: &str, folder: Option<&Path>) -> Result<Con
         Some(t) => reader.duration(t.referenced.line(), "resolve_timeout", &t.value)?,
         None => Duration::from_secs(300),
     };
-    reader.global_http = raw.global.http_config.clone().unwrap_or_default();
     reader.http(0, &None)?;
     reader.global_secrets(&raw.global);
     reader.names = raw.receivers.iter().map(|r| r.value.name.clone()).collect();
@@ -112,6 +103,24 @@ pub(crate) struct Reader<'a> {
     names: Vec<String>,
     intervals: Vec<TimeInterval>,
     warnings: Vec<String>,
+}
+
+impl<'a> Reader<'a> {
+    pub(crate) fn new(file: &'a str, folder: Option<&'a Path>, global: &RawGlobal) -> Self {
+        Self {
+            file,
+            folder,
+            secrets: Vec::new(),
+            global_http: global.http_config.clone().unwrap_or_default(),
+            names: Vec::new(),
+            intervals: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(crate) fn into_warnings(self) -> Vec<String> {
+        self.warnings
+    }
 }
 
 impl Reader<'_> {

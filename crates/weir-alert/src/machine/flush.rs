@@ -9,6 +9,7 @@ use super::store::Alert;
 use super::{BUDGET_MIN, CAUSE_UPDATES_MAX, GroupId, InFlight, Job, LogEntry, Machine, RETENTION, Record};
 use crate::CauseNote;
 use crate::config::{Config, Route};
+use crate::escalation::Observed;
 use crate::template::{AlertData, Notification};
 
 /// Why a notification goes out, in upstream's words.
@@ -34,7 +35,7 @@ pub(super) fn reason(
 }
 
 /// By job, instance, then all labels, as upstream sorts them.
-fn sort_alerts(alerts: &mut [Alert]) {
+pub(super) fn sort_alerts(alerts: &mut [Alert]) {
     alerts.sort_by(|a, b| {
         let key = |x: &Alert| (x.labels.value("job").to_owned(), x.labels.value("instance").to_owned());
         key(a).cmp(&key(b)).then_with(|| a.labels.cmp(&b.labels))
@@ -93,6 +94,14 @@ impl Machine {
                 {
                     self.dirty.insert(Record::Log(tenant.clone(), key));
                 }
+            }
+        }
+        if let Some(observed) = &mut self.observed {
+            let alerts: Vec<Labels> = shown.iter().filter(|a| !a.resolved(now)).map(|a| a.labels.clone()).collect();
+            if !alerts.is_empty() {
+                let (receiver, group_key) = (receiver.name.clone(), group_key.clone());
+                let key = (tenant.clone(), receiver.clone(), group_key.clone());
+                observed.insert(key, Observed { tenant: tenant.clone(), receiver, group_key, alerts });
             }
         }
         let mut waiting = Vec::new();
@@ -195,7 +204,7 @@ impl Machine {
         Job { id, tenant, receiver, integration, config: self.config.clone(), notification, kept, deadline }
     }
 
-    fn alert_data(&self, tenant: &TenantId, alert: &Alert, now: Timestamp) -> AlertData {
+    pub(super) fn alert_data(&self, tenant: &TenantId, alert: &Alert, now: Timestamp) -> AlertData {
         let fingerprint = alert.fingerprint();
         AlertData {
             firing: !alert.resolved(now),
@@ -210,7 +219,7 @@ impl Machine {
     }
 
     /// What is known of the cause of the first firing alert that has one.
-    fn cause(&self, tenant: &TenantId, alerts: &[Alert], now: Timestamp) -> Option<CauseNote> {
+    pub(super) fn cause(&self, tenant: &TenantId, alerts: &[Alert], now: Timestamp) -> Option<CauseNote> {
         let enricher = self.enricher.as_ref()?;
         alerts.iter().filter(|a| !a.resolved(now)).find_map(|a| enricher.lines(tenant, a.labels.fingerprint()))
     }

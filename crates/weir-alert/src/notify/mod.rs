@@ -17,6 +17,7 @@ pub(crate) mod rocketchat;
 pub(crate) mod slack;
 pub(crate) mod sns;
 pub(crate) mod telegram;
+pub(crate) mod twilio;
 pub(crate) mod victorops;
 pub(crate) mod webex;
 pub(crate) mod webhook;

@@ -11,6 +11,7 @@ use super::{Answer, Receive, Request, Say, Step, Texts, all, named, once, or, tr
 use crate::config::raw::{RawGlobal, Text, receiver_keys};
 use crate::config::read::Reader;
 use crate::config::{ConfigError, Integration, Secret};
+use crate::hmac;
 
 const SUBJECT_MAX: usize = 100;
 const MESSAGE_BYTES_MAX: usize = 256 * 1024;
@@ -189,45 +190,14 @@ impl Sns {
         let to_sign = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{}", hex::encode(Sha256::digest(canonical)));
         let mut key = format!("AWS4{}", self.secret_key.0).into_bytes();
         for part in [&stamp[..8], &self.region, "sns", "aws4_request"] {
-            key = hmac(&key, part.as_bytes()).to_vec();
+            key = hmac::sha256(&key, part.as_bytes()).to_vec();
         }
-        let signature = hex::encode(hmac(&key, to_sign.as_bytes()));
+        let signature = hex::encode(hmac::sha256(&key, to_sign.as_bytes()));
         let credential = format!("{}/{scope}", self.access_key);
         let text = format!("AWS4-HMAC-SHA256 Credential={credential}, SignedHeaders={names}, Signature={signature}");
         // The client writes the host by itself.
         headers.remove(0);
         headers.push(("authorization", text));
         Ok(headers)
-    }
-}
-
-/// HMAC-SHA-256. Source: RFC 2104.
-fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
-    let mut block = [0; 64];
-    if key.len() > 64 {
-        block[..32].copy_from_slice(&Sha256::digest(key));
-    } else {
-        block[..key.len()].copy_from_slice(key);
-    }
-    let keyed = |pad: u8, message: &[u8]| -> [u8; 32] {
-        let mut hash = Sha256::new();
-        hash.update(block.map(|b| b ^ pad));
-        hash.update(message);
-        hash.finalize().into()
-    };
-    keyed(0x5c, &keyed(0x36, message))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::hmac;
-
-    /// From RFC 4231, cases 1 and 2.
-    #[test]
-    fn digests_of_the_standard() {
-        let got = hex::encode(hmac(&[0x0b; 20], b"Hi There"));
-        assert_eq!(got, "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7");
-        let got = hex::encode(hmac(b"Jefe", b"what do ya want for nothing?"));
-        assert_eq!(got, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
     }
 }

@@ -16,6 +16,7 @@ mod metrics_blocks;
 mod metrics_restart;
 mod native_scrape;
 mod node_exporter;
+mod oncall;
 mod otel_python;
 mod pack;
 mod pipeline;
