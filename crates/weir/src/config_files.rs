@@ -110,7 +110,8 @@ impl ConfigFiles {
             Some(path) => cardinality::read(path).context("--cardinality.config")?,
             None => CardinalityConfig::default(),
         };
-        if cardinality.alert {
+        // Rules that nobody asked for would stand among one's own.
+        if self.cardinality.is_some() && cardinality.alert {
             own.extend(cardinality::alert()?);
         }
         Ok(Loaded { prometheus, promtail, groups, alertmanager, oncall, slos, cardinality })

@@ -161,7 +161,7 @@ async fn nobody_acknowledges_so_the_second_is_called_and_the_signed_link_stops_i
     let kind = "application/x-www-form-urlencoded";
     let answer = client.post(&link).header("content-type", kind).body(form).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
-    assert!(answer.text().await.unwrap().contains("Ana S.</b> is on it"));
+    assert!(answer.text().await.unwrap().contains("<b>Ana S. is on it</b>"));
     let page = pages(&client, &server).await[0].clone();
     assert_eq!((&page["state"], &page["acknowledged"]["by"]), (&json!("acknowledged"), &json!("Ana S.")));
     let incidents = get(&client, &format!("{}/api/weir/v1/incidents", server.url)).await;
