@@ -66,7 +66,7 @@ function Label({ metric, of }: { metric: string; of: LabelCount }) {
       <td>
         <code>{of.name}</code>
       </td>
-      <td className="num">{number(of.n_values)} values</td>
+      <td className="num">{number(of.n_values)} {of.n_values === 1 ? "value" : "values"}</td>
       <td>
         <details>
           <summary className="quiet">{of.values.slice(0, 3).map((one) => one.value).join(", ")}</summary>
