@@ -63,6 +63,7 @@ async fn lag(app: &App, tenant: &TenantId, range: TimeRange, context: &ReadConte
             matchers: vec![Matcher::equal("__name__", name)],
             range: TimeRange::new(from, range.end),
             projection: Projection::Samples,
+            ..MetricFragment::default()
         };
         let mut cursor = app.metrics.open(tenant, &fragment, context).await?;
         while let Some(batch) = cursor.next()? {
@@ -106,6 +107,7 @@ async fn calls_in_series(
             matchers: vec![present(from_label), present(to_label)],
             range: TimeRange::new(from, range.end),
             projection: Projection::Series,
+            ..MetricFragment::default()
         };
         let mut cursor = app.metrics.open(tenant, &fragment, context).await?;
         while let Some(batch) = cursor.next()? {

@@ -95,7 +95,12 @@ impl MetricTable {
         let mut table = Self::default();
         let sides = Sides { baseline, window };
         let range = TimeRange::new(baseline.start.min(window.start), window.end.max(baseline.end));
-        let fragment = MetricFragment { matchers: Vec::new(), range, projection: Projection::Samples };
+        let fragment = MetricFragment {
+            matchers: Vec::new(),
+            range,
+            projection: Projection::Samples,
+            ..MetricFragment::default()
+        };
         let mut cursor = source.open(tenant, &fragment, context).await?;
         while let Some(batch) = cursor.next()? {
             context.cancel.check()?;

@@ -78,6 +78,7 @@ impl Fixture {
             matchers: vec![Matcher::new("__name__", MatchOp::Equal, metric).unwrap()],
             range: TimeRange::ALL,
             projection: Projection::Samples,
+            ..MetricFragment::default()
         };
         let context = ReadContext { budget: Budget::root(1 << 30), cancel: Cancel::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();

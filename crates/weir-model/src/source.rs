@@ -8,6 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::budget::{Budget, BudgetExceeded};
 use crate::columns::{LogScans, RowFilter};
@@ -89,12 +90,50 @@ pub enum Projection {
     Samples,
 }
 
+/// What is wanted of a stretch of time (a bucket) where a store has no longer every sample.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rollup {
+    /// The last sample, as it was. Whatever a store lacks of the others, it answers with this.
+    #[default]
+    Last,
+    /// The last sample, and those around each fall: what a counter gained is the same as before.
+    Counter,
+    Min,
+    Max,
+    /// Sums, with the number of samples as weights.
+    Sum,
+}
+
 #[derive(Clone, Debug)]
 pub struct MetricFragment {
     /// All must hold. Empty means every series.
     pub matchers: Vec<Matcher>,
     pub range: TimeRange,
     pub projection: Projection,
+    pub rollup: Rollup,
+    /// The longest buckets that the reader takes where the store has every sample, too. `None`: the finest there is.
+    pub resolution: Option<Duration>,
+}
+
+impl Default for MetricFragment {
+    /// Every sample of every series.
+    fn default() -> Self {
+        Self {
+            matchers: Vec::new(),
+            range: TimeRange::ALL,
+            projection: Projection::Samples,
+            rollup: Rollup::Last,
+            resolution: None,
+        }
+    }
+}
+
+/// Where samples stand for buckets: (k·resolution, (k+1)·resolution] has one, at the time of its last sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Coarse {
+    /// Begins just after an edge of a bucket, and ends at one.
+    pub range: TimeRange,
+    pub resolution: Duration,
 }
 
 /// Samples of one series, ascending by time, stale markers included. A time is either among the
@@ -104,6 +143,8 @@ pub struct SeriesData {
     pub labels: Labels,
     pub samples: Vec<Sample>,
     pub histograms: Vec<HistogramSample>,
+    /// For [`Rollup::Sum`], of how many samples each of `samples` is the sum; empty when each stands for itself.
+    pub weights: Vec<f64>,
 }
 
 impl SeriesData {
@@ -115,9 +156,20 @@ impl SeriesData {
 pub trait MetricCursor: Send {
     /// The next few series, each series once over the life of the cursor; `None` at the end.
     fn next(&mut self) -> Result<Option<Vec<SeriesData>>, ReadError>;
+
+    /// Where the answers are of buckets, ascending by time; known once `next` was called.
+    fn coarse(&self) -> Vec<Coarse> {
+        Vec::new()
+    }
 }
 
 pub trait MetricSource: Send + Sync {
+    /// Length of the longest buckets that a read of the range meets, if the reader takes such of `accepted` where it
+    /// need not; zero when it meets none.
+    fn coarsest(&self, _tenant: &TenantId, _range: TimeRange, _accepted: Option<Duration>) -> Duration {
+        Duration::ZERO
+    }
+
     /// Series with at least one sample in the range.
     fn open<'a>(
         &'a self,

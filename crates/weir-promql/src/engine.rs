@@ -165,7 +165,12 @@ impl Engine {
         for fetch in planner.fetches {
             context.cancel.check()?;
             let range = TimeRange::new(Timestamp(fetch.start), Timestamp(fetch.end));
-            let fragment = MetricFragment { matchers: fetch.matchers, range, projection: Projection::Samples };
+            let fragment = MetricFragment {
+                matchers: fetch.matchers,
+                range,
+                projection: Projection::Samples,
+                ..MetricFragment::default()
+            };
             let cursor = source.open(tenant, &fragment, context).await?;
             reads.push(Read { fragment, cursor, only_counts: fetch.only_counts });
         }

@@ -115,7 +115,7 @@ impl Look<'_> {
         range: TimeRange,
         mut each: impl FnMut(SeriesData) -> bool,
     ) -> Result<(), ReadError> {
-        let fragment = MetricFragment { matchers, range, projection: Projection::Samples };
+        let fragment = MetricFragment { matchers, range, projection: Projection::Samples, ..MetricFragment::default() };
         let mut cursor = self.source.open(self.tenant, &fragment, self.context).await?;
         while let Some(batch) = cursor.next()? {
             for series in batch {

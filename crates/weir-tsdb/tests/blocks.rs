@@ -46,7 +46,12 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 
 fn read_store<S: MetricSource>(store: &S, matchers: &[Matcher], range: TimeRange) -> Result<Content, ReadError> {
     block_on(async {
-        let fragment = MetricFragment { matchers: matchers.to_vec(), range, projection: Projection::Samples };
+        let fragment = MetricFragment {
+            matchers: matchers.to_vec(),
+            range,
+            projection: Projection::Samples,
+            ..MetricFragment::default()
+        };
         let mut cursor = store.open(&tenant(), &fragment, &ReadContext::unlimited()).await?;
         let mut found = Content::new();
         while let Some(batch) = cursor.next()? {
@@ -123,7 +128,12 @@ struct CutAtOnce {
 impl MetricSink for CutAtOnce {
     fn append(&self, tenant: &TenantId, batch: &MetricBatch) -> Result<Outcome, WriteError> {
         let outcome = self.head.append(tenant, batch)?;
-        let fragment = MetricFragment { matchers: vec![], range: TimeRange::ALL, projection: Projection::Samples };
+        let fragment = MetricFragment {
+            matchers: vec![],
+            range: TimeRange::ALL,
+            projection: Projection::Samples,
+            ..MetricFragment::default()
+        };
         let context = ReadContext::unlimited();
         let opening = self.head.open(tenant, &fragment, &context);
         let mut cursor = futures_now(opening).unwrap();

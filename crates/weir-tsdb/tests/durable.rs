@@ -82,7 +82,12 @@ async fn content(store: &MetricStore) -> Content {
 }
 
 async fn read<S: MetricSource>(store: &S, matchers: &[Matcher], range: TimeRange) -> Content {
-    let fragment = MetricFragment { matchers: matchers.to_vec(), range, projection: Projection::Samples };
+    let fragment = MetricFragment {
+        matchers: matchers.to_vec(),
+        range,
+        projection: Projection::Samples,
+        ..MetricFragment::default()
+    };
     let tenant = tenant();
     let mut cursor = store.open(&tenant, &fragment, &ReadContext::unlimited()).await.unwrap();
     let mut found = Content::new();
@@ -389,7 +394,12 @@ async fn a_query_under_way_sees_what_a_cut_takes() {
     for k in 0..600 {
         push(&store, &format!("m{k}"), &[k, k + 1]).unwrap();
     }
-    let fragment = MetricFragment { matchers: vec![], range: TimeRange::ALL, projection: Projection::Samples };
+    let fragment = MetricFragment {
+        matchers: vec![],
+        range: TimeRange::ALL,
+        projection: Projection::Samples,
+        ..MetricFragment::default()
+    };
     let (tenant, context) = (tenant(), ReadContext::unlimited());
     let mut cursor = store.open(&tenant, &fragment, &context).await.unwrap();
     let mut found = cursor.next().unwrap().unwrap();

@@ -16,7 +16,12 @@ fn batch(name: &str, at: i64) -> MetricBatch {
 }
 
 async fn all(store: &Head) -> Vec<SeriesData> {
-    let fragment = MetricFragment { matchers: vec![], range: TimeRange::ALL, projection: Projection::Samples };
+    let fragment = MetricFragment {
+        matchers: vec![],
+        range: TimeRange::ALL,
+        projection: Projection::Samples,
+        ..MetricFragment::default()
+    };
     let tenant = TenantId::anonymous();
     let mut cursor = store.open(&tenant, &fragment, &ReadContext::unlimited()).await.unwrap();
     let mut found = Vec::new();

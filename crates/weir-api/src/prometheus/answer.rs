@@ -131,7 +131,7 @@ pub(super) fn query_data(value: &Value, stats: Option<&QueryTimings>) -> Vec<u8>
                 out.push(b'}');
             })
         }
-        Value::Matrix(series) => write_list(&mut out, series, |out, SeriesData { labels, samples, histograms }| {
+        Value::Matrix(series) => write_list(&mut out, series, |out, SeriesData { labels, samples, histograms, .. }| {
             write_metric(out, labels);
             if !samples.is_empty() {
                 out.extend_from_slice(b",\"values\":");

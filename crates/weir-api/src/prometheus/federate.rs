@@ -33,7 +33,7 @@ pub(super) async fn federate(
     let stop = context.cancel.on_drop();
     let mut cursors = Vec::with_capacity(sets.len());
     for matchers in sets {
-        let fragment = MetricFragment { matchers, range, projection: Projection::Samples };
+        let fragment = MetricFragment { matchers, range, projection: Projection::Samples, ..MetricFragment::default() };
         let cursor = prometheus.metrics.open(&params.tenant, &fragment, &context).await?;
         cursors.push((fragment.matchers, cursor));
     }

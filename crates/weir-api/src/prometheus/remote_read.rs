@@ -174,7 +174,7 @@ pub(super) async fn read(
     for query in &request.queries {
         let matchers = query.matchers.iter().map(matcher).collect::<Result<Vec<_>, _>>()?;
         let range = TimeRange::new(Timestamp(query.start_ms), Timestamp(query.end_ms));
-        let fragment = MetricFragment { matchers, range, projection: Projection::Samples };
+        let fragment = MetricFragment { matchers, range, projection: Projection::Samples, ..MetricFragment::default() };
         let cursor = prometheus.metrics.open(&tenant, &fragment, &context).await?;
         cursors.push((fragment.matchers, cursor));
     }
@@ -349,7 +349,7 @@ mod tests {
         SeriesData {
             labels: Labels::from_pairs([("__name__", "up"), ("job", "a")]),
             samples: (0..n).map(|k| Sample::new(k * 1000, k as f64)).collect(),
-            histograms: Vec::new(),
+            ..SeriesData::default()
         }
     }
 

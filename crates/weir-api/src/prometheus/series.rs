@@ -27,7 +27,7 @@ pub(super) async fn series(State(prometheus): State<Arc<Prometheus>>, params: Pa
     let stop = context.cancel.on_drop();
     let mut cursors = Vec::with_capacity(sets.len());
     for matchers in sets {
-        let fragment = MetricFragment { matchers, range, projection: Projection::Series };
+        let fragment = MetricFragment { matchers, range, projection: Projection::Series, ..MetricFragment::default() };
         let cursor = prometheus.metrics.open(&params.tenant, &fragment, &context).await?;
         cursors.push((fragment.matchers, cursor));
     }

@@ -30,7 +30,7 @@ async fn read<S: MetricSource>(
     range: TimeRange,
     projection: Projection,
 ) -> Vec<SeriesData> {
-    let fragment = MetricFragment { matchers, range, projection };
+    let fragment = MetricFragment { matchers, range, projection, ..MetricFragment::default() };
     let mut cursor = store.open(tenant, &fragment, &ReadContext::unlimited()).await.expect("open");
     let mut found = Vec::new();
     while let Some(batch) = cursor.next().expect("next") {
@@ -220,7 +220,12 @@ async fn keeps_histograms<S: MetricSink + MetricSource>(store: &S, tenant: &Tena
 async fn cancels<S: MetricSink + MetricSource>(store: &S, tenant: &TenantId) {
     let cancel = Cancel::default();
     let context = ReadContext { cancel: cancel.clone(), ..ReadContext::unlimited() };
-    let fragment = MetricFragment { matchers: vec![], range: TimeRange::ALL, projection: Projection::Samples };
+    let fragment = MetricFragment {
+        matchers: vec![],
+        range: TimeRange::ALL,
+        projection: Projection::Samples,
+        ..MetricFragment::default()
+    };
     let mut cursor = store.open(tenant, &fragment, &context).await.expect("open");
     cancel.cancel();
     assert!(matches!(cursor.next(), Err(ReadError::Cancelled)), "a cancelled read stops");

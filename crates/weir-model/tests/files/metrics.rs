@@ -206,6 +206,7 @@ impl MetricSource for FileMetrics {
                     labels,
                     samples: merged.samples.into_iter().map(sample).collect(),
                     histograms: merged.histograms.into_iter().map(histogram).collect(),
+                    ..SeriesData::default()
                 },
             });
             let found = data.collect::<Vec<_>>().into_iter();

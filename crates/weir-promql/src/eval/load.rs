@@ -71,7 +71,7 @@ fn find_resets(points: &mut [HistPoint]) {
 }
 
 fn loaded(data: SeriesData) -> Loaded {
-    let SeriesData { labels, samples: mut floats, histograms } = data;
+    let SeriesData { labels, samples: mut floats, histograms, .. } = data;
     let mut points = Vec::with_capacity(histograms.len());
     let mut any_stale = false;
     for sample in histograms {

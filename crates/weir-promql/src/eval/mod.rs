@@ -207,7 +207,7 @@ impl Evaluator {
             let histograms: Vec<_> = points.iter().map(stored).collect();
             if !samples.is_empty() || !histograms.is_empty() {
                 let labels = if series.drop_name { without_metadata(&series.labels) } else { (*series.labels).clone() };
-                matrix.push(SeriesData { labels, samples, histograms });
+                matrix.push(SeriesData { labels, samples, histograms, weights: Vec::new() });
             }
         }
         matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -240,7 +240,7 @@ impl Evaluator {
             };
             let histograms: Vec<_> = filled.map(stored).collect();
             if !samples.is_empty() || !histograms.is_empty() {
-                matrix.push(SeriesData { labels, samples, histograms });
+                matrix.push(SeriesData { labels, samples, histograms, weights: Vec::new() });
             }
         }
         matrix.sort_by(|a, b| a.labels.cmp(&b.labels));

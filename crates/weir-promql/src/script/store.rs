@@ -110,6 +110,7 @@ impl Store {
                 histograms: histograms
                     .map(|(at, h)| HistogramSample { at: Timestamp(*at), histogram: h.clone() })
                     .collect(),
+                ..SeriesData::default()
             }
         });
         found.filter(|data| !data.is_empty()).collect()

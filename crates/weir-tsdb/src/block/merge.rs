@@ -189,7 +189,12 @@ impl BlockIndex {
             let mut samples = Samples::default();
             cursor.read(&entry, range, &[], &mut samples, &mut Err)?;
             samples.settle();
-            found.push(SeriesData { labels, samples: samples.floats, histograms: samples.histograms });
+            found.push(SeriesData {
+                labels,
+                samples: samples.floats,
+                histograms: samples.histograms,
+                ..SeriesData::default()
+            });
             cursor.advance()?;
         }
         Ok(found)

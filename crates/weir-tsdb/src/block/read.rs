@@ -137,7 +137,12 @@ impl Cursor {
             samples.histograms.extend(newer.histograms);
             samples.settle();
         }
-        Ok(Some(SeriesData { labels, samples: samples.floats, histograms: samples.histograms }))
+        Ok(Some(SeriesData {
+            labels,
+            samples: samples.floats,
+            histograms: samples.histograms,
+            ..SeriesData::default()
+        }))
     }
 }
 

@@ -62,7 +62,7 @@ impl HeadCursor {
         let shared = histograms.len() * std::mem::size_of::<HistogramSample>();
         self.held.grow(samples.len() as u64 * 16 + shared as u64)?;
         // Dead since: what was read belonged to nobody any more.
-        Ok(tenant.labels(series).map(|labels| SeriesData { labels, samples, histograms }))
+        Ok(tenant.labels(series).map(|labels| SeriesData { labels, samples, histograms, weights: Vec::new() }))
     }
 }
 
