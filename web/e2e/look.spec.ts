@@ -1,6 +1,6 @@
 // Every page with a known pipeline: what it says, that nothing overflows, and a picture in each form.
 import { expect, type Page, test } from "@playwright/test";
-import { mockApi, TRACE_ID } from "./fixtures/mock";
+import { LARGE_TRACE_ID, mockApi, TRACE_ID } from "./fixtures/mock";
 import { serveDist } from "./support/dist";
 import { DESKTOP, expectNoOverflow, PHONE, setScheme, shot, watchErrors } from "./support/page";
 
@@ -51,6 +51,38 @@ const PAGES: { name: string; path: string; see: (page: Page) => Promise<void> }[
     see: async (page) => {
       await expect(page.locator(".span-row")).toHaveCount(10);
       await expect(page.getByText("37.8 ms in broker")).toBeVisible();
+      await expect(page.locator(".why")).toContainText("SELECT players of enricher worked 371 ms itself");
+      await expect(page.locator(".why")).toContainText("times the usual 47 ms");
+      await expect(page.locator(".why")).toContainText("fan-out of delivery-api failed: 3 of 1800 fans did not take it");
+      await expect(page.locator(".span-critical.queue")).toHaveCount(3);
+    },
+  },
+  {
+    name: "trace-path",
+    path: `/trace/${TRACE_ID}?view=path`,
+    see: async (page) => {
+      const first = page.locator(".critical-list tbody tr").first();
+      await expect(first).toContainText("SELECT players");
+      await expect(first).toContainText("78.9 %");
+      await expect(page.locator(".critical-list .piece-queue").first()).toContainText("in the broker before");
+    },
+  },
+  {
+    name: "trace-flame",
+    path: `/trace/${TRACE_ID}?view=flame`,
+    see: async (page) => {
+      await expect(page.locator(".frame")).toHaveCount(10);
+      await page.locator(".frame").filter({ hasText: "process events.raw" }).click();
+      await expect(page.locator(".frame.above")).toHaveCount(1);
+      await expect(page.getByRole("button", { name: "Show all" })).toBeVisible();
+    },
+  },
+  {
+    name: "trace-compare",
+    path: `/trace/${TRACE_ID}?view=compare`,
+    see: async (page) => {
+      await expect(page.locator(".compare tbody tr").first()).toContainText("+368 ms");
+      await expect(page.locator(".compare tbody tr").nth(1)).toContainText("SELECT players");
     },
   },
   { name: "alerts", path: "/alerts", see: (page) => expect(page.locator(".rules > li")).toHaveCount(3) },
@@ -218,6 +250,34 @@ test("a point of a chart leads to its logs, a line to its trace, a span to its m
   await expect(page).toHaveURL(new RegExp(`/trace/${TRACE_ID}\\?from=\\d{13}`));
   await page.getByRole("link", { name: /^Metrics of/ }).click();
   await expect(page).toHaveURL(/explore\/metrics\?.*(q=|entity=).*from=|explore\/metrics\?.*from=.*q=/);
+});
+
+test("a trace of 10,000 spans is scrolled, searched and folded", async ({ page }) => {
+  const errors = watchErrors(page);
+  await mockApi(page);
+  await page.goto(`${server.url}/trace/${LARGE_TRACE_ID}`);
+  await expect(page.getByText("10001 spans")).toBeVisible();
+  expect(await page.locator(".span-row").count()).toBeLessThan(200);
+  await page.getByLabel("Find spans").fill("call 9876");
+  await expect(page.getByText("1 found")).toBeVisible();
+  await page.getByLabel("Find spans").press("Enter");
+  await expect(page.locator(".span-row.selected")).toContainText("call 9876");
+  await expect(page.locator(".span-row.selected")).toBeInViewport();
+  await page.evaluate(() => window.scrollTo(0, 0));
+  await page.getByRole("button", { name: "Close" }).first().click();
+  await expect(page.locator(".span-row")).toHaveCount(1);
+  expect(errors).toEqual([]);
+});
+
+test("log lines stand under their span, and a finding leads to its span", async ({ page }) => {
+  await mockApi(page);
+  await page.goto(`${server.url}/trace/${TRACE_ID}`);
+  await expect(page.locator(".span-line").first()).toContainText("lookup timed out");
+  await page.getByLabel("log lines").uncheck();
+  await expect(page.locator(".span-line")).toHaveCount(0);
+  await page.getByRole("button", { name: /^SELECT players of enricher/ }).click();
+  await expect(page.locator(".span-row.selected")).toContainText("SELECT players");
+  await expect(page.locator(".trace-side h3")).toHaveText("SELECT players");
 });
 
 test("a line opens, and one of its values becomes a filter", async ({ page }) => {

@@ -141,8 +141,16 @@ test("traces: the form, failures, and a waterfall with the time in the broker", 
   await page.goto(`${base}/trace/${traceId(3)}`);
   await expect(page.locator(".span-row")).toHaveCount(5);
   await expect(page.getByText("36 ms in broker")).toBeVisible();
+  await expect(page.locator(".span-line")).toContainText(["event enriched", "delivered to 1800 fans"]);
+  await page.goto(`${base}/trace/${traceId(110)}`);
+  await expect(page.locator(".why")).toContainText(/It took \d+ ms[,;]/);
+  await expect(page.locator(".why")).toContainText(/process events.raw of enricher worked .* itself/);
+  await expect(page.getByText(/ordinary traces of this operation/)).toBeVisible();
+  await page.getByText("Compare", { exact: true }).click();
+  await expect(page.locator(".compare tbody tr")).toHaveCount(6);
+  await page.goto(`${base}/trace/${traceId(3)}`);
   await page.getByText(/^Logs \(2\)/).click();
-  await expect(page.getByText("delivered to 1800 fans")).toBeVisible();
+  await expect(page.locator(".log-text").filter({ hasText: "delivered to 1800 fans" })).toBeVisible();
   await shot(page, "real-trace");
   expect(errors).toEqual([]);
 });

@@ -49,11 +49,19 @@ export interface Span {
   events: SpanEvent[];
   links: { trace: string; span: string }[];
   depth: number;
+  /** The span that it hangs under. */
+  above?: Span;
   children: Span[];
   /** Time not covered by children, nanoseconds. */
   self: number;
   /** Nanoseconds between the end of the sending span and the start of this receiving one. */
   inBroker?: number;
+  /** The span that produced what this one consumes. */
+  sender?: Span;
+  /** It hangs under the span that it links to, for it names no parent of this trace. */
+  linked?: boolean;
+  /** Its parent is not stored. */
+  orphan?: boolean;
 }
 
 export interface Trace {
@@ -66,6 +74,8 @@ export interface Trace {
   services: string[];
   errors: number;
   root?: Span;
+  /** Services whose clocks were seen to be off, and by how much their spans are moved here; what is stored stays. */
+  skews: { service: string; nanos: number }[];
 }
 
 /** Hex of an id that is base64 (Tempo's JSON) or hex already (OTLP's JSON). */
@@ -103,15 +113,26 @@ export function buildTrace(raw: RawTrace): Trace {
   const roots = link(flat);
   const spans: Span[] = [];
   walk(roots, 0, spans);
-  const end = Math.max(0, ...spans.map((one) => one.start + one.duration));
+  const skews = correctClocks(spans);
+  settle(spans, roots);
+  const start = spans.reduce((least, one) => Math.min(least, one.start), spans[0]?.start ?? 0);
+  if (start !== 0) for (const one of spans) move(one, -start);
   return {
     spans,
-    startMs: Number(origin / 1_000_000n),
-    duration: end,
+    startMs: Number((origin + BigInt(Math.round(start))) / 1_000_000n),
+    duration: spans.reduce((latest, one) => Math.max(latest, endOf(one)), 0),
     services: [...new Set(spans.map((one) => one.service))],
     errors: spans.filter((one) => one.error).length,
     root: roots[0],
+    skews,
   };
+}
+
+export const endOf = (span: Span): number => span.start + span.duration;
+
+function move(span: Span, by: number): void {
+  span.start += by;
+  for (const event of span.events) event.at += by;
 }
 
 function toSpan(raw: RawSpan, resource: Record<string, string>, scope: string, origin: bigint): Span {
@@ -138,41 +159,96 @@ function toSpan(raw: RawSpan, resource: Record<string, string>, scope: string, o
   };
 }
 
-/** Hangs spans under their parents; those whose parent is missing, or which form a ring, are roots. */
+/** Hangs spans under their parents, or under the span that they link to; the rest, and the first of a ring, are roots. */
 function link(flat: Span[]): Span[] {
   const byId = new Map(flat.map((one) => [one.id, one]));
-  const roots: Span[] = [];
+  const above = new Map<Span, Span>();
   for (const one of flat) {
     const parent = one.parent ? byId.get(one.parent) : undefined;
-    if (!parent || parent === one || reaches(parent, one, byId)) roots.push(one);
-    else parent.children.push(one);
-    if (one.kind === "consumer") {
-      const sender = parent?.kind === "producer" ? parent : byId.get(one.links[0]?.span ?? "");
-      if (sender?.kind === "producer") one.inBroker = Math.max(0, one.start - (sender.start + sender.duration));
-    }
+    const linked = one.links.map(({ span }) => byId.get(span)).find((other) => other?.kind === "producer" && other !== one);
+    one.orphan = one.parent !== undefined && !parent;
+    one.linked = !parent && linked !== undefined;
+    if (one.kind === "consumer") one.sender = parent?.kind === "producer" ? parent : linked;
+    const higher = parent ?? linked;
+    if (higher && higher !== one) above.set(one, higher);
   }
-  for (const one of flat) one.children.sort((a, b) => a.start - b.start || a.id.localeCompare(b.id));
-  for (const one of flat) one.self = selfTime(one);
-  return roots.sort((a, b) => a.start - b.start);
+  openRings(flat, above);
+  const roots: Span[] = [];
+  for (const one of flat) {
+    const parent = above.get(one);
+    one.above = parent;
+    if (parent) parent.children.push(one);
+    else roots.push(one);
+  }
+  return roots.sort(byStart);
 }
 
-/** Whether following parents from `from` meets `target`: then linking them would make a ring. */
-function reaches(from: Span, target: Span, byId: Map<string, Span>): boolean {
-  const seen = new Set<Span>();
-  for (let at: Span | undefined = from; at && !seen.has(at); at = at.parent ? byId.get(at.parent) : undefined) {
-    if (at === target) return true;
-    seen.add(at);
+const byStart = (a: Span, b: Span): number => a.start - b.start || a.id.localeCompare(b.id);
+
+/** Takes one span of each ring out of `above`. Each span is passed once, however deep the trace is. */
+function openRings(flat: Span[], above: Map<Span, Span>): void {
+  const passedIn = new Map<Span, number>();
+  flat.forEach((first, walkIdx) => {
+    for (let at: Span | undefined = first; at; at = above.get(at)) {
+      const passed = passedIn.get(at);
+      if (passed === walkIdx) above.delete(at);
+      if (passed !== undefined) break;
+      passedIn.set(at, walkIdx);
+    }
+  });
+}
+
+/** Where a span runs: spans of one host share a clock. */
+const hostOf = (span: Span): string =>
+  [span.service, span.resource["service.instance.id"] ?? span.resource["host.name"] ?? span.resource["k8s.pod.name"] ?? ""].join("/");
+
+/**
+ * Moves spans of hosts whose clock is visibly off, in the view alone. A server cannot start before its client
+ * calls: where it does and is the shorter of the two, it is put into the middle of the call, as Jaeger does. A
+ * consumer cannot start before its producer: it is put behind the producer's end. What a span calls on its own
+ * host moves with it.
+ */
+function correctClocks(spans: Span[]): { service: string; nanos: number }[] {
+  const moved = new Map<Span, number>();
+  const skews = new Map<string, { service: string; nanos: number }>();
+  for (const parent of spans) {
+    for (const child of parent.children) {
+      const shared = hostOf(parent) === hostOf(child);
+      const by = shared ? (moved.get(parent) ?? 0) : skewOf(parent, child);
+      if (by === 0) continue;
+      move(child, by);
+      moved.set(child, by);
+      if (!shared) skews.set(hostOf(child), { service: child.service, nanos: by });
+    }
   }
-  return false;
+  return [...skews.values()];
+}
+
+function skewOf(parent: Span, child: Span): number {
+  if (child.start >= parent.start) return 0;
+  if (child.kind === "consumer") return endOf(parent) - child.start;
+  if (child.kind !== "server" || child.duration > parent.duration) return 0;
+  return parent.start + (parent.duration - child.duration) / 2 - child.start;
+}
+
+/** The order of children, and what follows from places in time, once these are settled. */
+function settle(spans: Span[], roots: Span[]): void {
+  for (const one of spans) one.children.sort(byStart);
+  roots.sort(byStart);
+  spans.length = 0;
+  walk(roots, 0, spans);
+  for (const one of spans) {
+    one.self = selfTime(one);
+    if (one.sender) one.inBroker = Math.max(0, one.start - endOf(one.sender));
+  }
 }
 
 function selfTime(span: Span): number {
   let covered = 0;
   let until = span.start;
-  const end = span.start + span.duration;
   for (const child of span.children) {
     const from = Math.max(child.start, until);
-    const to = Math.min(child.start + child.duration, end);
+    const to = Math.min(endOf(child), endOf(span));
     if (to > from) {
       covered += to - from;
       until = to;
@@ -181,12 +257,15 @@ function selfTime(span: Span): number {
   return Math.max(0, span.duration - covered);
 }
 
-function walk(spans: Span[], depth: number, into: Span[]): void {
-  const stack = spans.map((one) => ({ one, depth })).reverse();
+function walk(roots: Span[], depth: number, into: Span[]): void {
+  const stack = roots.map((one) => ({ one, depth })).reverse();
   for (let top = stack.pop(); top; top = stack.pop()) {
     top.one.depth = top.depth;
     into.push(top.one);
-    for (const child of [...top.one.children].reverse()) stack.push({ one: child, depth: top.depth + 1 });
+    for (let i = top.one.children.length - 1; i >= 0; i--) {
+      const one = top.one.children[i];
+      if (one) stack.push({ one, depth: top.depth + 1 });
+    }
   }
 }
 
@@ -208,16 +287,4 @@ function partOf(a: Record<string, string>): string {
   const partition = a["messaging.destination.partition.id"] ?? a["messaging.kafka.partition"];
   const offset = a["messaging.kafka.offset"] ?? a["messaging.kafka.message.offset"];
   return `${partition === undefined ? "" : `/${partition}`}${offset === undefined ? "" : ` @${offset}`}`;
-}
-
-/** Spans that decide how long the whole took: from the end backwards, the child that ended last. */
-export function criticalPath(trace: Trace): Set<string> {
-  const path = new Set<string>();
-  let at = trace.spans.reduce<Span | undefined>((latest, one) => (!latest || one.start + one.duration > latest.start + latest.duration ? one : latest), undefined);
-  const byId = new Map(trace.spans.map((one) => [one.id, one]));
-  while (at && !path.has(at.id)) {
-    path.add(at.id);
-    at = at.parent ? byId.get(at.parent) : undefined;
-  }
-  return path;
 }

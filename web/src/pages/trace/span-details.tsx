@@ -13,7 +13,6 @@ export function SpanDetails({ of, trace, id, lines }: { of: Span; trace: Trace; 
   const startMs = trace.startMs + of.start / 1e6;
   const around = { from: Math.floor(startMs - 120_000), to: Math.ceil(startMs + of.duration / 1e6 + 120_000) };
   const to = pivotsOf({ ...of.attributes, service_name: of.service });
-  const own = lines.filter((line) => line.metadata.span_id === of.id || line.parsed.span_id === of.id || line.line.includes(of.id));
   const topic = of.attributes["messaging.destination.name"];
   return (
     <div className="span-details">
@@ -54,9 +53,9 @@ export function SpanDetails({ of, trace, id, lines }: { of: Span; trace: Trace; 
           Spans like this
         </A>
       </div>
-      {own.length > 0 && (
+      {lines.length > 0 && (
         <div className="span-lines">
-          {own.slice(0, 20).map((line, i) => (
+          {lines.slice(0, 20).map((line, i) => (
             <p key={`${line.ns}${i}`}>
               <time>{clock(line.at, true)}</time> {messageOf(line.line) ?? line.line}
             </p>
