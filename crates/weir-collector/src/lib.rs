@@ -14,6 +14,7 @@
 
 mod batch;
 pub mod config;
+mod connect;
 mod data;
 mod edges;
 mod hash;
@@ -30,6 +31,7 @@ pub mod tail;
 
 pub use batch::BatchConfig;
 pub use config::{CollectorConfig, ComponentId, ConfigError, ExporterConfig, Problem};
+pub use connect::ConnectorConfig;
 pub use data::{Data, Signal};
 pub use loki::{loki_push, loki_streams};
 pub use metrics::CollectorMetrics;

@@ -50,6 +50,21 @@ const GAUGES: [(&str, &str, Figure); 2] = [
 
 impl Collector for CollectorMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
+        let outcomes = self.0.connector_outcomes();
+        if !outcomes.is_empty() {
+            let mut family = encoder.encode_descriptor(
+                "weir_collector_connector_items",
+                "What became of what connectors were given",
+                None,
+                MetricType::Counter,
+            )?;
+            for (id, outcomes) in &outcomes {
+                for (outcome, n) in outcomes {
+                    let labels = [("connector", id.as_str()), ("outcome", *outcome)];
+                    ConstCounter::new(*n).encode(family.encode_family(&labels)?)?;
+                }
+            }
+        }
         let stats = self.0.tail_stats();
         if stats.is_empty() {
             return Ok(());

@@ -13,6 +13,7 @@ use weir_wal::{Dir, SyncMode};
 
 use crate::batch::{BatchConfig, Batcher};
 use crate::config::{CollectorConfig, ComponentId, ExporterConfig, ProcessorConfig, Target};
+use crate::connect::{Connector, Outcomes};
 use crate::data::{Data, Signal};
 use crate::limiter::LimiterConfig;
 use crate::ottl::EvalError;
@@ -64,6 +65,24 @@ enum Stage {
 enum To {
     Exporter(ComponentId, Option<Mutex<Batcher>>),
     Pipelines(Vec<usize>),
+    /// A position in [`Pipelines::connectors`].
+    Connector(usize),
+}
+
+/// A connector between two signals, with the pipelines that it begins.
+struct Joint {
+    id: ComponentId,
+    connector: Connector,
+    to: Vec<usize>,
+}
+
+/// A batch on its way. What ends in connectors waits here until all else took it: a sender that has to try again
+/// would be counted twice.
+struct Pass<'a> {
+    tenant: &'a TenantId,
+    now: Nanos,
+    export: &'a dyn Export,
+    ended: Vec<(usize, Data)>,
 }
 
 struct Pipeline {
@@ -76,12 +95,19 @@ struct Pipeline {
 /// The pipelines of a configuration.
 pub struct Pipelines {
     all: Vec<Pipeline>,
+    connectors: Vec<Joint>,
     memory: Budget,
 }
 
 impl Pipelines {
     pub fn open(config: &CollectorConfig, around: &Surroundings<'_>) -> Result<Self, TailError> {
         let mut all = Vec::new();
+        let joints = config.connectors.iter().map(|(id, connector)| Joint {
+            id: id.clone(),
+            connector: Connector::new(connector),
+            to: begun_by(config, id),
+        });
+        let connectors: Vec<Joint> = joints.collect();
         for written in &config.pipelines {
             let mut stages = Vec::new();
             let mut batch: Option<BatchConfig> = None;
@@ -96,6 +122,10 @@ impl Pipelines {
             }
             let to = written.targets.iter().map(|target| match target {
                 Target::Pipelines(to) => To::Pipelines(to.clone()),
+                Target::Connector(id, _) => match connectors.iter().position(|joint| joint.id == *id) {
+                    Some(k) => To::Connector(k),
+                    None => unreachable!("connectors that are used are read"),
+                },
                 Target::Exporter(id) => {
                     let local = config.exporters.get(id).is_some_and(|exporter| (around.is_local)(id, exporter));
                     To::Exporter(id.clone(), batch.filter(|_| !local).map(|b| Mutex::new(Batcher::new(b))))
@@ -104,7 +134,7 @@ impl Pipelines {
             let to = to.collect();
             all.push(Pipeline { signal: written.signal, has_receiver: written.has_receiver, stages, to });
         }
-        Ok(Self { all, memory: around.memory.clone() })
+        Ok(Self { all, connectors, memory: around.memory.clone() })
     }
 
     /// The account that `memory_limiter` watches.
@@ -122,10 +152,11 @@ impl Pipelines {
         let signal = data.signal();
         let takers: Vec<usize> =
             (0..self.all.len()).filter(|k| self.all[*k].has_receiver && self.all[*k].signal == signal).collect();
-        self.fan_out(&takers, tenant, data, now, export)
+        self.pass(&takers, tenant, data, now, export)
     }
 
-    fn fan_out(
+    /// A batch through some pipelines, then into the connectors at their ends.
+    fn pass(
         &self,
         to: &[usize],
         tenant: &TenantId,
@@ -133,31 +164,36 @@ impl Pipelines {
         now: Nanos,
         export: &dyn Export,
     ) -> Result<(), Refusal> {
+        let mut pass = Pass { tenant, now, export, ended: Vec::new() };
+        self.fan_out(to, data, &mut pass)?;
+        self.connect(pass);
+        Ok(())
+    }
+
+    fn connect(&self, pass: Pass<'_>) {
+        for (k, data) in pass.ended {
+            self.connectors[k].connector.take(pass.tenant, data, pass.now);
+        }
+    }
+
+    fn fan_out(&self, to: &[usize], data: Data, pass: &mut Pass<'_>) -> Result<(), Refusal> {
         let Some((last, others)) = to.split_last() else { return Ok(()) };
         for k in others {
-            self.run(*k, 0, tenant, data.clone(), now, export)?;
+            self.run(*k, 0, data.clone(), pass)?;
         }
-        self.run(*last, 0, tenant, data, now, export)
+        self.run(*last, 0, data, pass)
     }
 
     /// The stages from one on, then the exporters.
-    fn run(
-        &self,
-        pipeline: usize,
-        from: usize,
-        tenant: &TenantId,
-        mut data: Data,
-        now: Nanos,
-        export: &dyn Export,
-    ) -> Result<(), Refusal> {
+    fn run(&self, pipeline: usize, from: usize, mut data: Data, pass: &mut Pass<'_>) -> Result<(), Refusal> {
         let pipeline = &self.all[pipeline];
         for stage in &pipeline.stages[from..] {
             match stage {
                 Stage::Limiter(limiter) => limiter.check(&self.memory).map_err(WriteError::from)?,
-                Stage::Stateless(processor) => processor.process(&mut data, now)?,
+                Stage::Stateless(processor) => processor.process(&mut data, pass.now)?,
                 Stage::Tail(_, tail) => {
                     if let Data::Traces(groups) = data {
-                        data = Data::Traces(tail.offer(tenant, groups, now)?);
+                        data = Data::Traces(tail.offer(pass.tenant, groups, pass.now)?);
                     }
                 }
             }
@@ -167,23 +203,28 @@ impl Pipelines {
         }
         let Some((last, others)) = pipeline.to.split_last() else { return Ok(()) };
         for to in others {
-            self.send(to, tenant, data.clone(), now, export)?;
+            self.send(to, data.clone(), pass)?;
         }
-        self.send(last, tenant, data, now, export)
+        self.send(last, data, pass)
     }
 
-    fn send(&self, to: &To, tenant: &TenantId, data: Data, now: Nanos, export: &dyn Export) -> Result<(), Refusal> {
+    fn send(&self, to: &To, data: Data, pass: &mut Pass<'_>) -> Result<(), Refusal> {
+        let export = pass.export;
         match to {
-            To::Pipelines(to) => self.fan_out(to, tenant, data, now, export),
-            To::Exporter(id, None) => Ok(export.export(id, tenant, data)?),
+            To::Pipelines(to) => self.fan_out(to, data, pass),
+            To::Connector(k) => {
+                pass.ended.push((*k, data));
+                Ok(())
+            }
+            To::Exporter(id, None) => Ok(export.export(id, pass.tenant, data)?),
             To::Exporter(id, Some(batcher)) => {
-                let full = batcher.lock().put(tenant, data, now);
+                let full = batcher.lock().put(pass.tenant, data, pass.now);
                 Ok(full.into_iter().try_for_each(|(tenant, data)| export.export(id, &tenant, data))?)
             }
         }
     }
 
-    /// Decides the traces that are due and sends the batches that waited long enough. To be called about every
+    /// Decides the traces that are due, collects connectors, and sends the batches that waited long enough. To be called about every
     /// second, and more often where batches have shorter times.
     pub fn tick(&self, now: Nanos, export: &dyn Export) -> Result<(), Refusal> {
         let mut failed = Ok(());
@@ -195,6 +236,14 @@ impl Pipelines {
                     failed = Err(error);
                 }
             }
+        }
+        for joint in &self.connectors {
+            let due = joint.connector.tick(now);
+            if let Err(error) = self.begin(joint, due, now, export) {
+                failed = Err(error);
+            }
+        }
+        for pipeline in &self.all {
             for to in &pipeline.to {
                 let To::Exporter(id, Some(batcher)) = to else { continue };
                 let due = batcher.lock().due(now);
@@ -208,9 +257,41 @@ impl Pipelines {
         failed
     }
 
-    /// Sends what is gathered, whatever its time: nothing more will come. Traces that wait stay in their log.
-    pub fn flush(&self, export: &dyn Export) -> Result<(), Refusal> {
+    /// What a connector gave, into the pipelines that it begins.
+    fn begin(&self, joint: &Joint, due: Vec<(TenantId, Data)>, now: Nanos, export: &dyn Export) -> Result<(), Refusal> {
         let mut failed = Ok(());
+        for (tenant, data) in due {
+            if failed.is_err() {
+                joint.connector.keep_for_later(tenant, data);
+                continue;
+            }
+            match self.pass(&joint.to, &tenant, data.clone(), now, export) {
+                Ok(()) => {}
+                Err(error @ Refusal::Write(_)) => {
+                    joint.connector.keep_for_later(tenant, data);
+                    failed = Err(error);
+                }
+                // It would fail again.
+                Err(error) => {
+                    tracing::error!(%error, connector = %joint.id, "a processor refuses metrics; they are lost")
+                }
+            }
+        }
+        failed
+    }
+
+    /// Sends what is gathered, whatever its time: nothing more will come. Traces that wait stay in their log.
+    pub fn flush(&self, now: Nanos, export: &dyn Export) -> Result<(), Refusal> {
+        let mut failed = Ok(());
+        // What one connector gives may end in another.
+        for _ in 0..self.connectors.len() {
+            for joint in &self.connectors {
+                let held = joint.connector.flush(now);
+                if let Err(error) = self.begin(joint, held, now, export) {
+                    failed = Err(error);
+                }
+            }
+        }
         for to in self.all.iter().flat_map(|pipeline| &pipeline.to) {
             let To::Exporter(id, Some(batcher)) = to else { continue };
             let due = batcher.lock().due(Nanos::MAX);
@@ -260,9 +341,9 @@ impl Pipelines {
     ) -> Result<(), Refusal> {
         let spans: Vec<ResourceSpans> = std::mem::take(&mut batch.spans);
         if !spans.is_empty() {
-            let handed = self.run(pipeline, at + 1, &batch.tenant, Data::Traces(spans.clone()), now, export);
-            match handed {
-                Ok(()) => {}
+            let mut pass = Pass { tenant: &batch.tenant, now, export, ended: Vec::new() };
+            match self.run(pipeline, at + 1, Data::Traces(spans.clone()), &mut pass) {
+                Ok(()) => self.connect(pass),
                 // The store is full or failing: tried again at the next tick, before anything else is decided.
                 Err(error @ Refusal::Write(_)) => {
                     batch.spans = spans;
@@ -276,6 +357,11 @@ impl Pipelines {
         Ok(tail.settle(&batch)?)
     }
 
+    /// What became of what each connector was given.
+    pub fn connector_outcomes(&self) -> Vec<(ComponentId, Outcomes)> {
+        self.connectors.iter().map(|joint| (joint.id.clone(), joint.connector.outcomes())).collect()
+    }
+
     /// What each `tail_sampling` has counted.
     pub fn tail_stats(&self) -> Vec<(ComponentId, TailStats)> {
         let stages = self.all.iter().flat_map(|p| &p.stages);
@@ -286,6 +372,16 @@ impl Pipelines {
             })
             .collect()
     }
+}
+
+/// Pipelines of which a connector between two signals is a receiver.
+fn begun_by(config: &CollectorConfig, id: &ComponentId) -> Vec<usize> {
+    let targets = config.pipelines.iter().flat_map(|pipeline| &pipeline.targets);
+    let found = targets.filter_map(|target| match target {
+        Target::Connector(connector, to) if connector == id => Some(to.clone()),
+        _ => None,
+    });
+    found.into_iter().next().unwrap_or_default()
 }
 
 fn stage(

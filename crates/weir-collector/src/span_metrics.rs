@@ -23,11 +23,13 @@ pub struct SpanMetricsOptions {
     /// Operations of one service, beyond which they count as `other`; the same for services.
     pub operations_max: usize,
     pub services_max: usize,
+    /// Whether the service graph is counted; somebody else may do it under the same names.
+    pub graph: bool,
 }
 
 impl Default for SpanMetricsOptions {
     fn default() -> Self {
-        Self { slack_ms: 30_000, stale_ms: 900_000, operations_max: 300, services_max: 500 }
+        Self { slack_ms: 30_000, stale_ms: 900_000, operations_max: 300, services_max: 500, graph: true }
     }
 }
 
@@ -150,7 +152,9 @@ impl Tenant {
         if let Some(service) = self.services.get_mut(name) {
             service.add(span, now, options);
         }
-        self.edges.add(span, &known, now);
+        if options.graph {
+            self.edges.add(span, &known, now);
+        }
         self.add_message(span, &known, now);
     }
 
@@ -209,8 +213,13 @@ impl Tenant {
             out.push(named("traces_messaging_calls_total", &labels), row.calls as f64, is_new, None);
             row.latency.collect("traces_messaging_latency", &labels, is_new, &mut out);
         }
-        self.edges.collect(&mut out);
-        MetricBatch { series: out.series, metadata: metadata() }
+        let mut metadata = metadata();
+        if options.graph {
+            self.edges.collect(&mut out);
+        } else {
+            metadata.retain(|of| !of.family.starts_with("traces_service_graph_"));
+        }
+        MetricBatch { series: out.series, metadata }
     }
 }
 

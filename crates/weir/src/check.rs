@@ -192,6 +192,8 @@ fn collector(file: &Path) -> Result<Found, Vec<String>> {
         counted(config.processors.len(), "processor"),
         counted(config.exporters.len(), "exporter"),
     ];
+    let connectors = (!config.connectors.is_empty()).then(|| counted(config.connectors.len(), "connector"));
+    let summary: Vec<String> = summary.into_iter().chain(connectors).collect();
     let warnings = config.warnings.iter().map(|warning| format!("{}: {warning}", file.display())).collect();
     Ok(Found { summary: summary.join(", "), warnings })
 }

@@ -232,7 +232,10 @@ fn build(
     let graph = Arc::new(Graph::new(graph.clone(), Aliases::default()));
     count_spans(graph.clone());
     if !data.traces_metrics_interval.is_zero() {
-        let span_metrics = Arc::new(SpanMetrics::new(SpanMetricsOptions::default(), clock.clone()));
+        // A `servicegraph` that writes here has the same names: together each request would count twice.
+        let graph = !pipelines.as_ref().is_some_and(|(config, own, _)| collector::stores_service_graph(config, own));
+        let options = SpanMetricsOptions { graph, ..SpanMetricsOptions::default() };
+        let span_metrics = Arc::new(SpanMetrics::new(options, clock.clone()));
         count_spans(span_metrics.clone());
         tokio::spawn(collect_span_metrics(
             span_metrics,

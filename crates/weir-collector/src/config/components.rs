@@ -54,7 +54,10 @@ const KINDS: &[(Role, &str, &[Signal])] = &[
     (Role::Exporter, "otlphttp", &Signal::ALL),
     (Role::Exporter, "prometheusremotewrite", METRICS),
     (Role::Exporter, "weir", &Signal::ALL),
+    (Role::Connector, "count", &Signal::ALL),
     (Role::Connector, "forward", &Signal::ALL),
+    (Role::Connector, "servicegraph", TRACES),
+    (Role::Connector, "spanmetrics", TRACES),
 ];
 
 /// Newer names of upstream for the same types, and its old `logging`.
@@ -63,7 +66,14 @@ const ALIASES: &[(Role, &str, &str)] = &[
     (Role::Exporter, "otlp_http", "otlphttp"),
     (Role::Exporter, "prometheus_remote_write", "prometheusremotewrite"),
     (Role::Exporter, "logging", "debug"),
+    (Role::Connector, "service_graph", "servicegraph"),
+    (Role::Connector, "span_metrics", "spanmetrics"),
 ];
+
+/// What a connector gives to the pipelines that it begins, of what it takes.
+pub(super) fn gives(connector: &str, taken: Signal) -> Signal {
+    if connector == "forward" { taken } else { Signal::Metrics }
+}
 
 /// The type by its own name, and its signals.
 pub(super) fn kind(role: Role, name: &str) -> Result<(&'static str, &'static [Signal]), String> {
@@ -73,10 +83,6 @@ pub(super) fn kind(role: Role, name: &str) -> Result<(&'static str, &'static [Si
     }
     let known: Vec<&str> = KINDS.iter().filter(|(r, ..)| *r == role).map(|(_, kind, _)| *kind).collect();
     let hint = match (role, name) {
-        (Role::Connector, "spanmetrics" | "span_metrics" | "servicegraph" | "service_graph") => {
-            "; weir counts requests, errors, durations and the service graph of every span itself, before sampling \
-             (--traces.metrics-interval): take it out of the pipelines"
-        }
         (Role::Receiver, "prometheus") => "; give its scrape_configs to --prometheus-config",
         _ => "",
     };

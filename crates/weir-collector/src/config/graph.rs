@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::components::{Role, kind};
+use super::components::{Role, gives, kind};
 use super::exporters::ExporterConfig;
 use super::node::Node;
 use super::section::{Field, Findings, Section};
 use super::{CollectorConfig, ComponentId, ProcessorConfig, receivers};
 use crate::batch::BatchConfig;
+use crate::connect::{ConnectorConfig, CountConfig, ServiceGraphConfig, SpanMetricsConfig};
 use crate::data::Signal;
 use crate::limiter::LimiterConfig;
 use crate::process::{AttributesConfig, FilterConfig, RedactionConfig, SamplerConfig, TransformConfig};
@@ -16,8 +17,10 @@ use crate::tail::TailSamplingConfig;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     Exporter(ComponentId),
-    /// Positions in [`CollectorConfig::pipelines`], by way of a connector.
+    /// Positions in [`CollectorConfig::pipelines`], by way of `forward`.
     Pipelines(Vec<usize>),
+    /// A connector between two signals, and the pipelines that it begins.
+    Connector(ComponentId, Vec<usize>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,9 +87,9 @@ pub(super) fn read(root: &Node, findings: &Findings) -> CollectorConfig {
     receivers.values().for_each(|d| receivers::otlp(d.field.section()));
     let processors = read_processors(&processors);
     let exporters = read_exporters(&exporters);
-    connectors.values().for_each(|d| d.field.section().finish());
     let pipelines = connect(&written, &connectors, findings);
-    CollectorConfig { processors, exporters, pipelines, warnings: Vec::new() }
+    let connectors = read_connectors(&connectors);
+    CollectorConfig { processors, connectors, exporters, pipelines, warnings: Vec::new() }
 }
 
 fn components<'a>(root: &Section<'a>, role: Role) -> Components<'a> {
@@ -182,6 +185,7 @@ fn mark<'a>(
     let mut connectors = connectors;
     for (name, item) in names {
         let among_connectors = connectors.as_mut().and_then(|all| all.get_mut(name));
+        let is_begin = role == Role::Receiver && among_connectors.is_some();
         let Some(defined) = components.get_mut(name).or(among_connectors) else {
             // One whose type is not known is an error already.
             let is_written = kind(role, name.split('/').next().unwrap_or_default()).is_ok();
@@ -193,7 +197,11 @@ fn mark<'a>(
             }
             continue;
         };
-        if !defined.signals.contains(&pipeline.signal) {
+        let is_fit = match is_begin {
+            true => defined.signals.iter().any(|taken| gives(defined.own_kind, *taken) == pipeline.signal),
+            false => defined.signals.contains(&pipeline.signal),
+        };
+        if !is_fit {
             item.error(format!("`{name}` is not for {}", pipeline.signal.as_str()));
         }
         defined.used.insert(pipeline.signal);
@@ -248,6 +256,29 @@ fn read_exporters(components: &Components<'_>) -> BTreeMap<ComponentId, Exporter
     read
 }
 
+fn read_connectors(components: &Components<'_>) -> BTreeMap<ComponentId, ConnectorConfig> {
+    let mut read = BTreeMap::new();
+    for (name, defined) in components {
+        let section = defined.field.section();
+        let config = match defined.own_kind {
+            "count" => ConnectorConfig::Count(CountConfig::read(section)),
+            "servicegraph" => ConnectorConfig::ServiceGraph(ServiceGraphConfig::read(section)),
+            "spanmetrics" => ConnectorConfig::SpanMetrics(SpanMetricsConfig::read(section)),
+            // `forward` has nothing to be set.
+            _ => {
+                section.finish();
+                continue;
+            }
+        };
+        if !defined.used.is_empty()
+            && let Ok(id) = ComponentId::parse(name)
+        {
+            read.insert(id, config);
+        }
+    }
+    read
+}
+
 /// Puts connectors' ends together, and looks for circles.
 fn connect(written: &[Written<'_>], connectors: &Components<'_>, findings: &Findings) -> Vec<PipelineConfig> {
     let fed_by = |connector: &str, signal: Signal| -> Vec<usize> {
@@ -258,26 +289,29 @@ fn connect(written: &[Written<'_>], connectors: &Components<'_>, findings: &Find
     for pipeline in written {
         let mut targets = Vec::new();
         for (name, item) in &pipeline.exporters {
-            if connectors.contains_key(name) {
-                let to = fed_by(name, pipeline.signal);
+            if let Some(connector) = connectors.get(name) {
+                let given = gives(connector.own_kind, pipeline.signal);
+                let to = fed_by(name, given);
                 if to.is_empty() {
-                    item.error(format!(
-                        "the connector `{name}` is a receiver of no pipeline of {}",
-                        pipeline.signal.as_str()
-                    ));
+                    item.error(format!("the connector `{name}` is a receiver of no pipeline of {}", given.as_str()));
                 }
-                targets.push(Target::Pipelines(to));
+                match ComponentId::parse(name) {
+                    Ok(id) if connector.own_kind != "forward" => targets.push(Target::Connector(id, to)),
+                    _ => targets.push(Target::Pipelines(to)),
+                }
             } else if let Ok(id) = ComponentId::parse(name) {
                 targets.push(Target::Exporter(id));
             }
         }
-        for (name, item) in pipeline.receivers.iter().filter(|(name, _)| connectors.contains_key(name)) {
-            let gives = |p: &&Written<'_>| p.signal == pipeline.signal && p.exporters.iter().any(|(e, _)| e == name);
-            if !written.iter().any(|p| gives(&p)) {
-                item.error(format!(
-                    "the connector `{name}` is an exporter of no pipeline of {}",
-                    pipeline.signal.as_str()
-                ));
+        for (name, item) in &pipeline.receivers {
+            let Some(connector) = connectors.get(name) else { continue };
+            let is_fed = |p: &Written<'_>| {
+                gives(connector.own_kind, p.signal) == pipeline.signal && p.exporters.iter().any(|(e, _)| e == name)
+            };
+            if !written.iter().any(is_fed) {
+                let taken = connector.signals.iter().filter(|s| gives(connector.own_kind, **s) == pipeline.signal);
+                let taken: Vec<&str> = taken.map(|signal| signal.as_str()).collect();
+                item.error(format!("the connector `{name}` is an exporter of no pipeline of {}", taken.join(", ")));
             }
         }
         if let Some(k) =
@@ -306,7 +340,7 @@ fn connect(written: &[Written<'_>], connectors: &Components<'_>, findings: &Find
 fn circle(pipelines: &[PipelineConfig]) -> Option<Vec<usize>> {
     let next = |k: usize| {
         pipelines[k].targets.iter().filter_map(|t| match t {
-            Target::Pipelines(to) => Some(to.iter().copied()),
+            Target::Pipelines(to) | Target::Connector(_, to) => Some(to.iter().copied()),
             Target::Exporter(_) => None,
         })
     };

@@ -11,11 +11,12 @@ mod node;
 mod receivers;
 mod section;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::Path;
 
 use crate::batch::BatchConfig;
+use crate::connect::ConnectorConfig;
 use crate::data::Signal;
 use crate::limiter::LimiterConfig;
 use crate::process::{AttributesConfig, FilterConfig, RedactionConfig, SamplerConfig, TransformConfig};
@@ -76,6 +77,8 @@ pub enum ProcessorConfig {
 pub struct CollectorConfig {
     /// What the pipelines use; the rest is in [`CollectorConfig::warnings`].
     pub processors: BTreeMap<ComponentId, ProcessorConfig>,
+    /// Those between two signals.
+    pub connectors: BTreeMap<ComponentId, ConnectorConfig>,
     pub exporters: BTreeMap<ComponentId, ExporterConfig>,
     pub pipelines: Vec<PipelineConfig>,
     pub warnings: Vec<Problem>,
@@ -110,6 +113,32 @@ impl CollectorConfig {
         let read = graph::read(&root, &findings);
         let (errors, warnings) = findings.into_sorted();
         if errors.is_empty() { Ok(Self { warnings, ..read }) } else { Err(errors) }
+    }
+
+    /// Exporters to which the service graph of a `servicegraph` goes.
+    pub fn takes_service_graph(&self) -> BTreeSet<&ComponentId> {
+        let is_graph = |id| matches!(self.connectors.get(id), Some(ConnectorConfig::ServiceGraph(_)));
+        let mut todo: Vec<usize> = Vec::new();
+        for target in self.pipelines.iter().flat_map(|pipeline| &pipeline.targets) {
+            if let Target::Connector(id, to) = target
+                && is_graph(id)
+            {
+                todo.extend(to);
+            }
+        }
+        let mut found = BTreeSet::new();
+        // There are no circles.
+        while let Some(pipeline) = todo.pop().and_then(|k| self.pipelines.get(k)) {
+            for target in &pipeline.targets {
+                match target {
+                    Target::Exporter(id) => drop(found.insert(id)),
+                    Target::Pipelines(to) => todo.extend(to),
+                    // What it gives are other metrics.
+                    Target::Connector(..) => {}
+                }
+            }
+        }
+        found
     }
 
     /// Pipelines of a signal that a receiver of OTLP feeds.

@@ -102,10 +102,7 @@ impl Running {
         let user_agent = format!("weir/{} collector/{instance}", env!("CARGO_PKG_VERSION"));
         let drain = CancellationToken::new();
         warn_of_left_behind(&*dir, &config)?;
-        let is_local = |_: &ComponentId, exporter: &ExporterConfig| {
-            let urls = exporter.urls();
-            !matches!(exporter, ExporterConfig::Debug | ExporterConfig::Nop) && urls.iter().all(|url| is_own(url, &own))
-        };
+        let is_local = |_: &ComponentId, exporter: &ExporterConfig| writes_here(exporter, &own);
         let around = Surroundings { dir, folder: FOLDER, sync: SyncMode::Always, budget, memory, is_local: &is_local };
         let pipelines = Arc::new(Pipelines::open(&config, &around).context("--collector-config")?);
         let mut exporters = BTreeMap::new();
@@ -303,6 +300,18 @@ fn drop_invalid(groups: &mut [ResourceSpans]) {
     groups.iter_mut().flat_map(|g| &mut g.scope_spans).for_each(|scope| scope.spans.retain(is_valid));
 }
 
+/// Whether an exporter writes to this program's own stores.
+fn writes_here(exporter: &ExporterConfig, own: &[SocketAddr]) -> bool {
+    let urls = exporter.urls();
+    !matches!(exporter, ExporterConfig::Debug | ExporterConfig::Nop) && urls.iter().all(|url| is_own(url, own))
+}
+
+/// Whether a `servicegraph` of the file writes to this program's own stores.
+pub fn stores_service_graph(config: &CollectorConfig, own: &[SocketAddr]) -> bool {
+    let exporters = config.takes_service_graph();
+    exporters.iter().any(|id| config.exporters.get(*id).is_some_and(|exporter| writes_here(exporter, own)))
+}
+
 /// Whether an address is this program's own.
 fn is_own(url: &Url, own: &[SocketAddr]) -> bool {
     own.iter().any(|listens| {
@@ -354,7 +363,10 @@ async fn tick(running: Arc<Running>, shutdown: CancellationToken, drain: Cancell
         }
         was_failing = error.is_some();
     }
-    let flushed = tokio::task::spawn_blocking(move || running.pipelines.flush(&*running).map_err(|e| e.to_string()));
+    let flushed = tokio::task::spawn_blocking(move || {
+        let now = running.ingest.clock().now_nanos();
+        running.pipelines.flush(now, &*running).map_err(|e| e.to_string())
+    });
     if let Err(error) = flushed.await.map_err(|e| e.to_string()).flatten() {
         tracing::error!(error, "the Collector's pipelines: the last batches are lost");
     }

@@ -244,3 +244,72 @@ async fn logs_and_metrics_go_through_and_on_to_other_servers() {
     })
     .await;
 }
+
+/// What connectors count goes into weir's own store, to be asked for like any other metric.
+const CONNECTORS: &str = "\
+receivers: {otlp: {protocols: {grpc: , http: }}}
+exporters: {weir: }
+connectors:
+  spanmetrics: {metrics_flush_interval: 1s, exemplars: {enabled: true}, histogram: {unit: s, explicit: {buckets: [10ms, 1s]}}}
+  span_metrics/native: {metrics_flush_interval: 1s, namespace: native, histogram: {exponential: {max_size: 40}}}
+  servicegraph: {metrics_flush_interval: 1s}
+  count: {spans: {orders: {conditions: ['name == \"pay\"']}}, spanevents: {}, logs: {loud.lines: {conditions: [severity_number > 12]}}}
+service:
+  pipelines:
+    traces: {receivers: [otlp], exporters: [spanmetrics, span_metrics/native, servicegraph, count, weir]}
+    logs: {receivers: [otlp], exporters: [count, weir]}
+    metrics: {receivers: [spanmetrics, span_metrics/native, servicegraph, count], exporters: [weir]}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connectors_count_into_the_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = write(dir.path(), CONNECTORS);
+    let (good, said) = check(&config);
+    assert!(good && said.contains("4 connectors"), "{said}");
+    let server = Server::start(&["--collector-config", &config, "--traces.metrics-interval", "1s"]);
+    let client = client();
+    let service = |name: &str| json!([{"key": "service.name", "value": {"stringValue": name}}]);
+    for n in 0..20u64 {
+        let start = nanos() - 600_000_000;
+        let span = |k: u64, parent: u64, name: &str, kind: u32, ms: u64| {
+            json!({"traceId": format!("{:032x}", n + 1), "spanId": format!("{:016x}", 2 * n + k), "name": name, "kind": kind,
+                "parentSpanId": if parent == 0 { String::new() } else { format!("{:016x}", 2 * n + parent) },
+                "startTimeUnixNano": start.to_string(), "endTimeUnixNano": (start + ms * 1_000_000).to_string()})
+        };
+        let group = |name: &str, span: Value| json!({"resource": {"attributes": service(name)}, "scopeSpans": [{"spans": [span]}]});
+        let body = json!({"resourceSpans": [group("shop", span(1, 0, "POST pay", 3, 500)), group("bank", span(2, 1, "pay", 2, 400))]});
+        send(&client, &server, &body).await;
+    }
+    let record = json!({"timeUnixNano": nanos().to_string(), "severityNumber": 17, "body": {"stringValue": "no"}});
+    let logs = json!({"resourceLogs": [{"resource": {"attributes": service("bank")}, "scopeLogs": [{"logRecords": [record]}]}]});
+    let url = format!("http://{}/v1/logs", server.otlp_http);
+    assert_eq!(client.post(url).json(&logs).send().await.unwrap().status(), 200);
+
+    let ask = async |query: &str| -> String {
+        let url = format!("{}/api/v1/query", server.url);
+        let found: Value = client.get(url).query(&[("query", query)]).send().await.unwrap().json().await.unwrap();
+        found["data"]["result"][0]["value"][1].as_str().unwrap_or_default().to_owned()
+    };
+    for (query, want) in [
+        (r#"traces_span_metrics_calls_total{job="bank", span_name="pay", span_kind="SPAN_KIND_SERVER"}"#, "20"),
+        (r#"traces_span_metrics_duration_seconds_bucket{service_name="shop", le="1"}"#, "20"),
+        (r#"histogram_count(native_duration_milliseconds{service_name="shop"})"#, "20"),
+        (r#"round(histogram_quantile(0.5, native_duration_milliseconds{service_name="shop"}), 100)"#, "500"),
+        (r#"sum(traces_service_graph_request_total{client="shop", server="bank"})"#, "20"),
+        (r#"sum(traces_service_graph_request_server_seconds_count{client="shop"})"#, "20"),
+        (r#"orders_total{job="bank"}"#, "20"),
+        (r#"loud_lines_total{job="bank"}"#, "1"),
+        // A counter begins at zero before its first count.
+        (r#"round(increase(orders_total[5m]))"#, "20"),
+    ] {
+        wait_for(&format!("{query} to be {want}"), async || ask(query).await == want).await;
+    }
+    let url = format!("{}/api/v1/query_exemplars", server.url);
+    let asked = [("query", "traces_span_metrics_calls_total"), ("start", "0"), ("end", "4000000000")];
+    let found: Value = client.get(url).query(&asked).send().await.unwrap().json().await.unwrap();
+    assert!(found["data"][0]["exemplars"][0]["labels"]["trace_id"].is_string(), "{found}");
+    let counted =
+        metric(&client, &server, "weir_collector_connector_items_total{connector=\"servicegraph\",outcome=\"paired\"}");
+    assert_eq!(counted.await, 20.0);
+}
