@@ -49,7 +49,7 @@ const PRESSED_AFTER: Duration = Duration::from_secs(5);
 pub struct MetricStoreOptions {
     pub wal: LogOptions,
     pub blocks: BlocksOptions,
-    /// Blocks whose newest sample is older than this are deleted; `None` keeps all.
+    /// Raw blocks whose newest sample is older than this are deleted; `None` keeps all.
     pub retention: Option<Duration>,
 }
 
@@ -168,9 +168,7 @@ impl MetricStore {
             self.cut_alone(&mut cutting, None)?;
         }
         drop(cutting);
-        if let Some(retention) = self.retention {
-            self.store.blocks.expire(retention, now)?;
-        }
+        self.store.blocks.expire(self.retention, now)?;
         Ok(())
     }
 
@@ -187,10 +185,17 @@ impl MetricStore {
         self.budget.used_bytes() > self.budget.limit_bytes() / 4 * 3
     }
 
-    /// Merges the blocks that are to be merged next; whether there were any. Cancelling changes nothing.
+    /// Merges the blocks that are to be merged next, or else rolls up the stretch that is to be next; whether there
+    /// was any. Cancelling changes nothing.
     pub fn compact_next(&self, cancel: &Cancel) -> Result<bool, MetricStoreError> {
-        let Some(plan) = self.store.blocks.plan(self.clock.now()) else { return Ok(false) };
-        self.store.blocks.compact(&plan, cancel)?;
+        let (blocks, now) = (&self.store.blocks, self.clock.now());
+        if let Some(plan) = blocks.plan(now) {
+            blocks.compact(&plan, cancel)?;
+        } else if let Some(plan) = blocks.plan_rollup(now) {
+            blocks.roll(&plan, cancel)?;
+        } else {
+            return Ok(false);
+        }
         Ok(true)
     }
 
@@ -372,6 +377,10 @@ impl SeriesSink for MetricStore {
 }
 
 impl MetricSource for MetricStore {
+    fn coarsest(&self, tenant: &TenantId, range: TimeRange, accepted: Option<Duration>) -> Duration {
+        self.store.coarsest(tenant, range, accepted)
+    }
+
     fn open<'a>(
         &'a self,
         tenant: &'a TenantId,

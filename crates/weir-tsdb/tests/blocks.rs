@@ -352,8 +352,8 @@ fn retention_drops_whole_blocks_and_never_early() {
     cut(&blocks, &new, None).unwrap();
     let last = 9 * SCRAPE_MS + 9;
     let day = Duration::from_secs(86_400);
-    assert_eq!(blocks.expire(day, Timestamp(last + 86_400_000)).unwrap(), 0);
-    assert_eq!(blocks.expire(day, Timestamp(last + 86_400_001)).unwrap(), 1);
+    assert_eq!(blocks.expire(Some(day), Timestamp(last + 86_400_000)).unwrap(), 0);
+    assert_eq!(blocks.expire(Some(day), Timestamp(last + 86_400_001)).unwrap(), 1);
     assert_eq!(all(&blocks), new);
     assert_eq!(dir.list("metrics/anonymous").unwrap().len(), 1);
 }

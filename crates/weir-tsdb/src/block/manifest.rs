@@ -3,17 +3,19 @@
 //! One file for all tenants, so that a cut of all of them and its place in the log become visible in
 //! one swap. JSON behind a line with a version and a checksum.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use weir_model::{MatchOp, Matcher, TenantId, TimeRange, Timestamp};
 use weir_wal::{Dir, DirErrorKind, Position};
 
-use super::BlockError;
+use super::{BlockError, Column, GoneBefore, Stretch};
 
 pub(super) const FILE: &str = "manifest";
 const HEADER: &str = "weir-metrics 1 crc32c=";
 
 /// A listed block.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BlockMeta {
     /// Ascends with time of writing; never used twice.
@@ -28,9 +30,34 @@ pub struct BlockMeta {
     pub n_series: u64,
     pub n_samples: u64,
     pub n_bytes: u64,
+    /// Largest id of the cuts that it was merged from; see [`BlockMeta::newest_cut`].
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub newest: u64,
+    /// Length of its buckets; 0 for every sample.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub resolution_ms: i64,
+    /// Of a rolled block: what it has of each bucket.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub column: Column,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl BlockMeta {
+    pub fn newest_cut(&self) -> u64 {
+        if self.newest == 0 { self.id } else { self.newest }
+    }
+
+    /// Whether it is a rolled block of the stretch.
+    pub(super) fn is_of(&self, stretch: &Stretch) -> bool {
+        self.resolution_ms == stretch.level.resolution_ms()
+            && self.tenant == stretch.tenant
+            && stretch.start_ms < self.min_ms
+            && self.min_ms <= stretch.end_ms()
+    }
+
     pub fn range(&self) -> TimeRange {
         TimeRange::new(Timestamp(self.min_ms), Timestamp(self.max_ms))
     }
@@ -125,9 +152,26 @@ pub struct Manifest {
     wal_offset: u64,
     pub blocks: Vec<BlockMeta>,
     pub tombstones: Vec<Tombstone>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rolled: Vec<Stretch>,
+    /// By tenant.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub gone: BTreeMap<String, GoneBefore>,
 }
 
 impl Manifest {
+    pub(super) fn gone_before(&self, tenant: &str) -> GoneBefore {
+        self.gone.get(tenant).copied().unwrap_or_default()
+    }
+
+    /// The newest cut among the raw blocks that touch the range.
+    pub(super) fn newest_raw(&self, tenant: &str, range: TimeRange) -> Option<u64> {
+        let touches = |b: &&BlockMeta| {
+            b.resolution_ms == 0 && b.tenant == tenant && b.min_ms <= range.end.0 && range.start.0 <= b.max_ms
+        };
+        self.blocks.iter().filter(touches).map(BlockMeta::newest_cut).max()
+    }
+
     pub fn covered(&self) -> Position {
         Position { segment: self.wal_segment, offset: self.wal_offset }
     }

@@ -5,6 +5,9 @@
 //! it ([`Blocks`]). Everything is read through [`weir_wal::Dir`]; damage costs the page or the block it is
 //! in. `docs/format/block.md` draws the bytes.
 //!
+//! Days that are over are rolled up into buckets of five minutes, weeks into hours: blocks of the same form, one for
+//! each of the columns that `rollup.rs` computes; `stretch.rs` says when, and which a read takes.
+//!
 //! Read first: [`Blocks`] (the listed blocks of all tenants), `write.rs` and `index.rs` (one block).
 
 mod cache;
@@ -16,8 +19,11 @@ mod page;
 mod plan;
 mod postings;
 mod read;
+mod roll;
+mod rollup;
 mod series;
 mod store;
+mod stretch;
 mod write;
 
 pub use cut::Cut;
@@ -25,7 +31,9 @@ pub use index::BlockIndex;
 pub use manifest::{BlockMeta, Manifest};
 pub use plan::{CompactionOptions, CompactionPlan, expired, plan_compaction};
 pub use read::HeadAndBlocks;
+pub use rollup::Column;
 pub use store::{Blocks, BlocksOptions, Opened};
+pub use stretch::{Expiry, GoneBefore, Level, RollupOptions, RollupPlan, Stretch, expiry, plan_rollup};
 pub use write::BlockWriter;
 
 use crate::chunk::ChunkError;

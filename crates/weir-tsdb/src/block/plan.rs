@@ -42,7 +42,8 @@ pub fn plan_compaction(
     now: Timestamp,
 ) -> Option<CompactionPlan> {
     let settled = now.minus(options.settle).0;
-    let usable = || blocks.iter().filter(|b| !skip.contains(&b.id));
+    // Rolled blocks are made whole.
+    let usable = || blocks.iter().filter(|b| b.resolution_ms == 0 && !skip.contains(&b.id));
     for range in options.ranges_ms.iter().copied().filter(|r| *r > 0) {
         let mut groups: BTreeMap<(i64, &str), Vec<u64>> = BTreeMap::new();
         for block in usable() {
@@ -85,7 +86,7 @@ mod tests {
     fn block(id: u64, min_h: f64, max_h: f64) -> BlockMeta {
         let ms = |h: f64| (h * H as f64) as i64;
         let (min_ms, max_ms) = (ms(min_h), ms(max_h) - 1);
-        BlockMeta { id, order: id, tenant: "a".into(), min_ms, max_ms, n_series: 1, n_samples: 1, n_bytes: 1 }
+        BlockMeta { id, order: id, tenant: "a".into(), min_ms, max_ms, ..BlockMeta::default() }
     }
 
     #[track_caller]
@@ -115,6 +116,12 @@ mod tests {
         let blocks = [block(1, 0., 1.), block(2, 1., 2.)];
         let got = plan_compaction(&blocks, &BTreeSet::from([1]), &CompactionOptions::default(), Timestamp(100 * H));
         assert_eq!(got, None);
+    }
+
+    #[test]
+    fn rolled_blocks_are_left_alone() {
+        let rolled = |id| BlockMeta { resolution_ms: 300_000, ..block(id, 0., 1.) };
+        check(&[rolled(1), rolled(2), block(3, 0., 1.)], 100, None);
     }
 
     #[test]

@@ -6,16 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
-use weir_model::source::Cancel;
+use weir_model::source::{Cancel, Coarse, Rollup};
 use weir_model::{Matcher, TenantId, TimeRange, Timestamp};
 use weir_wal::{Dir, DirErrorKind, Position, folder_of};
 
 use super::cache::Cache;
 use super::manifest::{self, Deletion, Manifest, Tombstone};
 use super::merge::{BlockCursor, EVER, Samples, columns, deleted_in, next_series};
+use super::stretch::{layout, merged};
 use super::write::{BlockWriter, Written};
 use super::{BlockError, BlockIndex, BlockMeta, CHUNK_SAMPLES, CompactionOptions, CompactionPlan, Cut, WINDOW_MS};
-use super::{expired, plan_compaction};
+use super::{Column, Level, RollupOptions, Stretch, expiry, plan_compaction};
 use crate::chunk::ChunkHead;
 
 /// Reports of damage that are kept; the log has all.
@@ -28,11 +29,13 @@ pub struct BlocksOptions {
     /// Memory for the indexes of opened blocks.
     pub cache_bytes: usize,
     pub compaction: CompactionOptions,
+    /// None by default.
+    pub rollup: RollupOptions,
 }
 
 impl Default for BlocksOptions {
     fn default() -> Self {
-        Self { cache_bytes: 256 << 20, compaction: CompactionOptions::default() }
+        Self { cache_bytes: 256 << 20, compaction: CompactionOptions::default(), rollup: RollupOptions::default() }
     }
 }
 
@@ -41,7 +44,7 @@ impl Default for BlocksOptions {
 pub struct Blocks {
     dir: Arc<dyn Dir>,
     folder: String,
-    options: BlocksOptions,
+    pub(super) options: BlocksOptions,
     manifest: RwLock<Arc<Manifest>>,
     /// Held while the manifest is swapped.
     swapping: Mutex<()>,
@@ -51,11 +54,25 @@ pub struct Blocks {
     damaged: Mutex<(BTreeSet<u64>, Vec<String>)>,
 }
 
+/// A block that a read goes over.
+pub(super) struct Part {
+    pub id: u64,
+    pub index: Arc<BlockIndex>,
+    pub column: Column,
+    /// Which stretch it is rolled up of; 0 for a raw block.
+    pub version: u64,
+    /// What is read of it, ascending.
+    pub clips: Vec<TimeRange>,
+}
+
 /// What a read of one tenant's blocks goes over.
+#[derive(Default)]
 pub(super) struct Snapshot {
-    /// In their order.
-    pub blocks: Vec<(u64, Arc<BlockIndex>)>,
+    /// Raw blocks in their order, then rolled ones.
+    pub parts: Vec<Part>,
     pub deletions: Vec<Deletion>,
+    /// Where rolled blocks answer.
+    pub coarse: Vec<Coarse>,
 }
 
 /// A store that has just been opened.
@@ -75,6 +92,8 @@ pub(super) fn meta(id: u64, order: u64, tenant: &str, written: Written) -> Block
         n_series: written.n_series,
         n_samples: written.n_samples,
         n_bytes: written.n_bytes,
+        newest: id,
+        ..BlockMeta::default()
     }
 }
 
@@ -155,8 +174,12 @@ impl Blocks {
         Cut::new(self)
     }
 
+    pub(super) fn take_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::SeqCst)
+    }
+
     pub(super) fn new_block(&self, tenant: &TenantId) -> Result<(u64, BlockWriter), BlockError> {
-        let id = self.next_id.fetch_add(1, Ordering::SeqCst);
+        let id = self.take_id();
         Ok((id, BlockWriter::create(self.dir.clone(), &self.path(tenant.as_str(), id))?))
     }
 
@@ -175,14 +198,14 @@ impl Blocks {
     /// Deletes the samples of matching series in the range from all blocks listed now: at once for
     /// readers, from the disk with the next compaction.
     pub fn delete(&self, tenant: &TenantId, matchers: &[Matcher], range: TimeRange) -> Result<(), BlockError> {
-        let id = self.next_id.fetch_add(1, Ordering::SeqCst);
+        let id = self.take_id();
         self.swap(|manifest| {
             manifest.tombstones.push(Tombstone::new(id, tenant, matchers, range));
             Ok(())
         })
     }
 
-    fn index(&self, meta: &BlockMeta) -> Result<Arc<BlockIndex>, BlockError> {
+    pub(super) fn index(&self, meta: &BlockMeta) -> Result<Arc<BlockIndex>, BlockError> {
         if let Some(known) = self.cache.get(meta.id) {
             return Ok(known);
         }
@@ -191,11 +214,18 @@ impl Blocks {
         Ok(index)
     }
 
-    /// The tenant's blocks that overlap the range, opened. A damaged one is reported and left out.
-    pub(super) fn snapshot(&self, tenant: &TenantId, range: TimeRange) -> Result<Snapshot, BlockError> {
+    /// The tenant's blocks that a read of the range goes over, opened. A damaged one is reported and left out.
+    pub(super) fn snapshot(
+        &self,
+        tenant: &TenantId,
+        range: TimeRange,
+        rollup: Rollup,
+        accepted: Option<Duration>,
+    ) -> Result<Snapshot, BlockError> {
         loop {
             let manifest = self.manifest();
-            match self.snapshot_of(&manifest, tenant.as_str(), range) {
+            let layout = layout(&manifest, tenant.as_str(), range, accepted);
+            match self.snapshot_of(&manifest, tenant.as_str(), range, rollup, &layout) {
                 // Merged or expired between the listing and the opening.
                 Err(BlockError::Dir(error))
                     if error.kind == DirErrorKind::NotFound && !Arc::ptr_eq(&manifest, &self.manifest()) => {}
@@ -204,20 +234,46 @@ impl Blocks {
         }
     }
 
-    fn snapshot_of(&self, manifest: &Manifest, tenant: &str, range: TimeRange) -> Result<Snapshot, BlockError> {
-        let overlap = |b: &&BlockMeta| b.tenant == tenant && b.min_ms <= range.end.0 && range.start.0 <= b.max_ms;
-        let mut metas: Vec<_> = manifest.blocks.iter().filter(overlap).collect();
-        metas.sort_unstable_by_key(|b| b.order);
-        let mut blocks = Vec::with_capacity(metas.len());
-        for meta in &metas {
+    fn snapshot_of(
+        &self,
+        manifest: &Manifest,
+        tenant: &str,
+        range: TimeRange,
+        rollup: Rollup,
+        layout: &[&Stretch],
+    ) -> Result<Snapshot, BlockError> {
+        let coarse = merged(layout);
+        let raw_clips = outside(&coarse, range);
+        let overlap = |b: &&BlockMeta, clip: &TimeRange| b.min_ms <= clip.end.0 && clip.start.0 <= b.max_ms;
+        let own = || manifest.blocks.iter().filter(|b| b.tenant == tenant);
+        let raw = own().filter(|b| b.resolution_ms == 0 && raw_clips.iter().any(|clip| overlap(b, clip)));
+        let mut metas: Vec<(&BlockMeta, u64)> = raw.map(|b| (b, 0)).collect();
+        metas.sort_unstable_by_key(|(b, _)| b.order);
+        for stretch in layout {
+            let wanted = own().filter(|b| b.is_of(stretch) && is_wanted(b.column, rollup) && overlap(b, &range));
+            metas.extend(wanted.map(|b| (b, stretch.version)));
+        }
+        let mut parts = Vec::with_capacity(metas.len());
+        for (meta, version) in &metas {
+            let clips = if *version == 0 { raw_clips.clone() } else { vec![range] };
             match self.index(meta) {
-                Ok(index) => blocks.push((meta.id, index)),
+                Ok(index) => {
+                    parts.push(Part { id: meta.id, index, column: meta.column, version: *version, clips });
+                }
                 Err(error @ BlockError::Damaged { .. }) => self.note_damage(meta.id, &error),
                 Err(error) => return Err(error),
             }
         }
-        let concern = manifest.tombstones.iter().filter(|t| metas.iter().any(|b| t.concerns(b)));
-        Ok(Snapshot { blocks, deletions: concern.filter_map(Tombstone::compile).collect() })
+        let concern = manifest.tombstones.iter().filter(|t| metas.iter().any(|(b, _)| t.concerns(b)));
+        Ok(Snapshot { parts, deletions: concern.filter_map(Tombstone::compile).collect(), coarse })
+    }
+
+    /// Length of the longest buckets that a read of the range meets.
+    pub(super) fn coarsest(&self, tenant: &TenantId, range: TimeRange, accepted: Option<Duration>) -> Duration {
+        let manifest = self.manifest();
+        let found = layout(&manifest, tenant.as_str(), range, accepted);
+        let longest = found.iter().map(|s| s.level.resolution_ms()).max().unwrap_or(0);
+        Duration::from_millis(longest.unsigned_abs())
     }
 
     /// What to merge next.
@@ -238,6 +294,10 @@ impl Blocks {
         if metas.len() != plan.ids.len() {
             return Err(BlockError::Misuse("a block of the plan is not listed any more"));
         }
+        let resolution_ms = metas.first().map_or(0, |b| b.resolution_ms);
+        if resolution_ms > 0 {
+            writer = writer.with_long_chunks();
+        }
         let concern = manifest.tombstones.iter().filter(|t| metas.iter().any(|b| t.concerns(b)));
         let deletions: Vec<_> = concern.filter_map(Tombstone::compile).collect();
         let mut cursors = Vec::new();
@@ -255,14 +315,26 @@ impl Blocks {
             self.merge_series(&mut cursors, &labels, &at, &deletions, &mut writer)?;
         }
         let order = metas.first().map_or(id, |b| b.order);
-        let written = writer.finish()?.map(|written| meta(id, order, &plan.tenant, written));
+        let written = writer.finish()?.map(|written| BlockMeta {
+            newest: metas.iter().map(|b| b.newest_cut()).max().unwrap_or(id),
+            resolution_ms,
+            column: metas.first().map_or(Column::Last, |b| b.column),
+            ..meta(id, order, &plan.tenant, written)
+        });
         self.swap(|manifest| {
+            let current = up_to_date(manifest, &plan.tenant);
             let before = manifest.blocks.len();
             manifest.blocks.retain(|b| !plan.ids.contains(&b.id));
             if before - manifest.blocks.len() != plan.ids.len() {
                 return Err(BlockError::Misuse("a block of the plan is not listed any more"));
             }
             manifest.blocks.extend(written.clone());
+            // Nothing new came in by merging.
+            for idx in current {
+                let stretch = &manifest.rolled[idx];
+                let newest = manifest.newest_raw(&plan.tenant, stretch.range());
+                manifest.rolled[idx].newest = newest.unwrap_or(stretch.newest);
+            }
             Ok(())
         })?;
         self.remove_files(&plan.tenant, &plan.ids);
@@ -350,26 +422,31 @@ impl Blocks {
         writer.add(labels, &times, &values, &samples.histograms)
     }
 
-    /// Drops blocks whose newest sample is older than `retention`; how many.
-    pub fn expire(&self, retention: Duration, now: Timestamp) -> Result<usize, BlockError> {
+    /// Drops what is old: raw blocks after `retention`, others after theirs; how many blocks.
+    pub fn expire(&self, retention: Option<Duration>, now: Timestamp) -> Result<usize, BlockError> {
         let manifest = self.manifest();
-        let ids = expired(&manifest.blocks, retention, now);
-        if ids.is_empty() {
+        let old = expiry(&manifest, retention, &self.options.rollup, now);
+        if old.ids.is_empty() && old.stretches.is_empty() {
             return Ok(0);
         }
         self.swap(|manifest| {
-            manifest.blocks.retain(|b| !ids.contains(&b.id));
+            manifest.blocks.retain(|b| !old.ids.contains(&b.id));
+            manifest.rolled.retain(|s| !old.stretches.contains(&s.version));
+            manifest.gone.extend(old.gone.clone());
             Ok(())
         })?;
-        for block in manifest.blocks.iter().filter(|b| ids.contains(&b.id)) {
+        for block in manifest.blocks.iter().filter(|b| old.ids.contains(&b.id)) {
             self.remove_files(&block.tenant, &[block.id]);
         }
-        tracing::info!(n_blocks = ids.len(), "metric blocks expired");
-        Ok(ids.len())
+        if old.n_lost > 0 {
+            tracing::error!(stretches = old.n_lost, "metrics expired that could not be rolled up for a week");
+        }
+        tracing::info!(n_blocks = old.ids.len(), "metric blocks expired");
+        Ok(old.ids.len())
     }
 
     /// Readers that have a file open keep it; what fails here is removed at the next start.
-    fn remove_files(&self, tenant: &str, ids: &[u64]) {
+    pub(super) fn remove_files(&self, tenant: &str, ids: &[u64]) {
         for id in ids {
             self.cache.remove(*id);
             let path = self.path(tenant, *id);
@@ -405,6 +482,39 @@ impl Blocks {
         self.dir.put_new(&format!("{folder}/{}", manifest::FILE), &manifest.to_bytes())?;
         Ok(manifest)
     }
+}
+
+/// What is left of a range.
+fn outside(coarse: &[Coarse], range: TimeRange) -> Vec<TimeRange> {
+    let mut left = Vec::new();
+    let mut from = range.start.0;
+    for one in coarse {
+        if from < one.range.start.0 {
+            left.push(TimeRange::new(Timestamp(from), Timestamp(one.range.start.0 - 1)));
+        }
+        from = from.max(one.range.end.0.saturating_add(1));
+    }
+    if from <= range.end.0 {
+        left.push(TimeRange::new(Timestamp(from), range.end));
+    }
+    left
+}
+
+fn is_wanted(column: Column, rollup: Rollup) -> bool {
+    match column {
+        Column::Last => true,
+        Column::Counter => rollup == Rollup::Counter,
+        Column::Min => rollup == Rollup::Min,
+        Column::Max => rollup == Rollup::Max,
+        Column::Sum | Column::Count => rollup == Rollup::Sum,
+    }
+}
+
+/// Stretches of five minutes that hold everything of the blocks that there are.
+fn up_to_date(manifest: &Manifest, tenant: &str) -> Vec<usize> {
+    let own = manifest.rolled.iter().enumerate().filter(|(_, s)| s.level == Level::Five && s.tenant == tenant);
+    let current = own.filter(|(_, s)| manifest.newest_raw(tenant, s.range()) == Some(s.newest));
+    current.map(|(idx, _)| idx).collect()
 }
 
 /// Whether two chunks that follow each other are best left as they are.

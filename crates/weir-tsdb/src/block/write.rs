@@ -50,6 +50,8 @@ pub struct BlockWriter {
     n_samples: u64,
     range: Option<TimeRange>,
     scratch: Scratch,
+    /// Chunks end where a multiple of this begins.
+    window_ms: i64,
     /// Whether the temporary file has got its name.
     renamed: bool,
 }
@@ -88,8 +90,15 @@ impl BlockWriter {
             n_samples: 0,
             range: None,
             scratch: Scratch::default(),
+            window_ms: WINDOW_MS,
             renamed: false,
         })
+    }
+
+    /// For samples that are far apart: chunks end when they are full.
+    pub(super) fn with_long_chunks(mut self) -> Self {
+        self.window_ms = i64::MAX;
+        self
     }
 
     pub fn is_empty(&self) -> bool {
@@ -108,7 +117,7 @@ impl BlockWriter {
         let mut chunks = Vec::new();
         let mut from = 0;
         while from < times.len() {
-            let window_end = times[from].div_euclid(WINDOW_MS).saturating_add(1).saturating_mul(WINDOW_MS);
+            let window_end = times[from].div_euclid(self.window_ms).saturating_add(1).saturating_mul(self.window_ms);
             let n = times[from..].partition_point(|at| *at < window_end).clamp(1, CHUNK_SAMPLES);
             chunks.push(self.encode(&times[from..from + n], &values[from..from + n])?);
             from += n;
@@ -122,9 +131,9 @@ impl BlockWriter {
         let mut chunks = Vec::new();
         let mut left = all;
         while let Some(first) = left.first() {
-            let window = first.at.0.div_euclid(WINDOW_MS);
+            let window = first.at.0.div_euclid(self.window_ms);
             let fits = |h: &&HistogramSample| {
-                h.at.0.div_euclid(WINDOW_MS) == window && histograms::same_shape(&first.histogram, &h.histogram)
+                h.at.0.div_euclid(self.window_ms) == window && histograms::same_shape(&first.histogram, &h.histogram)
             };
             let n = left.iter().take_while(fits).count();
             let n = n.clamp(1, CHUNK_SAMPLES.min(histograms::fitting(&first.histogram)));
