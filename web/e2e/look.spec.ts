@@ -85,6 +85,17 @@ const PAGES: { name: string; path: string; see: (page: Page) => Promise<void> }[
       await expect(page.locator(".compare tbody tr").nth(1)).toContainText("SELECT players");
     },
   },
+  {
+    name: "graph",
+    path: "/graph",
+    see: async (page) => {
+      const first = page.locator(".hops tbody tr").first();
+      await expect(first).toContainText("context lost");
+      await expect(first).toContainText("momentum-kafka-client");
+      await expect(page.locator(".hops tbody tr")).toHaveCount(11);
+      if ((page.viewportSize()?.width ?? 0) > 760) await expect(page.locator(".edge-label").filter({ hasText: "37 % followed" })).toBeVisible();
+    },
+  },
   { name: "alerts", path: "/alerts", see: (page) => expect(page.locator(".rules > li")).toHaveCount(3) },
   {
     name: "slos",
@@ -267,6 +278,16 @@ test("a trace of 10,000 spans is scrolled, searched and folded", async ({ page }
   await page.getByRole("button", { name: "Close" }).first().click();
   await expect(page.locator(".span-row")).toHaveCount(1);
   expect(errors).toEqual([]);
+});
+
+test("a hop of the graph leads to its traces, a name narrows the graph", async ({ page }) => {
+  await mockApi(page);
+  await page.goto(`${server.url}/graph`);
+  await page.getByLabel("Only around").fill("delivery");
+  await expect(page.locator(".react-flow__node")).toHaveCount(2);
+  await expect(page.locator(".hops tbody tr")).toHaveCount(1);
+  await page.getByRole("link", { name: "3.1 %" }).click();
+  await expect(page).toHaveURL(/explore\/traces\?q=.*consumer.*status/);
 });
 
 test("log lines stand under their span, and a finding leads to its span", async ({ page }) => {

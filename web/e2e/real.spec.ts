@@ -155,6 +155,20 @@ test("traces: the form, failures, and a waterfall with the time in the broker", 
   expect(errors).toEqual([]);
 });
 
+test("the service graph has topics as nodes and follows messages over them", async ({ page }) => {
+  const errors = watchErrors(page);
+  await page.goto(`${base}/graph`);
+  const consume = page.locator(".hops tbody tr").filter({ hasText: "is consumed by" });
+  await expect(consume).toContainText(TOPIC);
+  await expect(page.locator(".react-flow__node").filter({ hasText: TOPIC })).toBeVisible();
+  if (process.env.WEIR_PAGE !== "dist") await expect(consume).toContainText("100 %");
+  await expectNoOverflow(page);
+  await shot(page, "real-graph");
+  await consume.getByRole("link", { name: "traces" }).click();
+  await expect(page.locator("table.traces tbody tr")).toHaveCount(120);
+  expect(errors).toEqual([]);
+});
+
 test("data in: senders, the refusal with its example, and usage", async ({ page }) => {
   const errors = watchErrors(page);
   await page.goto(`${base}/data`);

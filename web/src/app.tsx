@@ -11,6 +11,7 @@ const Home = lazy(() => import("./pages/home/home"));
 const IncidentList = lazy(() => import("./pages/incident/list"));
 const IncidentPage = lazy(() => import("./pages/incident/incident"));
 const EntityPage = lazy(() => import("./pages/entity/entity"));
+const GraphPage = lazy(() => import("./pages/graph/graph"));
 const Metrics = lazy(() => import("./pages/explore/metrics"));
 const Logs = lazy(() => import("./pages/explore/logs"));
 const Traces = lazy(() => import("./pages/explore/traces"));
@@ -32,6 +33,8 @@ function page(at: Route) {
       return <IncidentPage id={at.id} />;
     case "entity":
       return <EntityPage kind={at.kind} name={at.name} />;
+    case "graph":
+      return <GraphPage />;
     case "metrics":
       return <Metrics />;
     case "logs":

@@ -146,6 +146,7 @@ fn flow(stat: Option<&FlowStat>, seconds: f64) -> Value {
         "rate": stat.map_or(0.0, |s| s.count as f64 / seconds),
         "error_ratio": stat.map_or(0.0, FlowStat::error_ratio),
         "p50_ms": quantile(0.5),
+        "p95_ms": quantile(0.95),
         "p99_ms": quantile(0.99),
     })
 }
@@ -203,6 +204,12 @@ fn answer(app: &App, tenant: &TenantId, view: &GraphView, lag: &LagByGroup, told
             value["from"] = key.from.to_string().into();
             value["to"] = key.to.to_string().into();
             value["kind"] = key.kind.as_str().into();
+            if let Some(share) = stat.and_then(FlowStat::continuity) {
+                value["continuity"] = share.into();
+                if let Some(library) = view.context_lost_by.get(key).filter(|_| share < 1.0) {
+                    value["context_lost_by"] = (**library).into();
+                }
+            }
             if let Some(group) = &key.group {
                 value["group"] = (**group).into();
                 with_lag(&mut value, lag_of(lag, |g, topic| *g == **group && *topic == *key.from.name));

@@ -24,8 +24,20 @@ struct Dist;
 const DOCUMENT: &str = "index.html";
 
 /// First parts of the page's paths, as docs/api.md lists them.
-const PAGES: [&str; 11] =
-    ["", "incidents", "entity", "explore", "trace", "alerts", "slos", "oncall", "silences", "cardinality", "data"];
+const PAGES: [&str; 12] = [
+    "",
+    "incidents",
+    "entity",
+    "graph",
+    "explore",
+    "trace",
+    "alerts",
+    "slos",
+    "oncall",
+    "silences",
+    "cardinality",
+    "data",
+];
 
 /// Answers what no other surface does.
 pub fn router() -> Router<Arc<App>> {

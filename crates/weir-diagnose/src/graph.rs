@@ -11,8 +11,8 @@ use ahash::{AHashMap, AHashSet};
 use parking_lot::Mutex;
 use weir_model::entity::Aliases;
 use weir_model::{
-    Budget, Commit, CommitListener, EntityId, EntityKind, Reservation, Resource, Span, SpanId, SpanKind, TenantId,
-    TimeRange, TraceId,
+    AttrValue, Budget, Commit, CommitListener, EntityId, EntityKind, Reservation, Resource, Span, SpanId, SpanKind,
+    TenantId, TimeRange, TraceId,
 };
 
 use crate::stats::LogHistogram;
@@ -26,8 +26,10 @@ const EDGES_MAX: usize = 5_000;
 /// Spans that wait for the other end of their call, per generation; two generations are kept.
 const WAITING_MAX: usize = 50_000;
 /// What a number in a window costs, and each of its histogram's bins.
-const STAT_BYTES: u64 = 96;
+const STAT_BYTES: u64 = 112;
 const BIN_BYTES: u64 = 8;
+/// What a messaging span did, as newer and older conventions name it.
+const RECEIVE: [&str; 3] = ["messaging.operation.type", "messaging.operation.name", "messaging.operation"];
 const VERSIONS_MAX: usize = 8;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -64,9 +66,16 @@ pub struct FlowStat {
     pub count: u64,
     pub errors: u64,
     pub duration: LogHistogram,
+    /// Of a consume edge: spans that took a message, and those of them whose producer's span is known.
+    pub taken: u64,
+    pub producer_known: u64,
 }
 
 impl FlowStat {
+    /// Share of messages that were followed over the hop; `None` where no message was taken.
+    pub fn continuity(&self) -> Option<f64> {
+        (self.taken > 0).then(|| self.producer_known as f64 / self.taken as f64)
+    }
     fn add(&mut self, flow: Flow) {
         self.count += 1;
         self.errors += u64::from(flow.error);
@@ -76,6 +85,8 @@ impl FlowStat {
         self.count += other.count;
         self.errors += other.errors;
         self.duration.merge(&other.duration);
+        self.taken += other.taken;
+        self.producer_known += other.producer_known;
     }
     pub fn error_ratio(&self) -> f64 {
         self.errors as f64 / self.count.max(1) as f64
@@ -100,6 +111,8 @@ pub struct GraphView {
     pub edges: Vec<(EdgeKey, FlowStat)>,
     /// Versions that a service ran lately, the newest first.
     pub versions: AHashMap<Arc<str>, Vec<Arc<str>>>,
+    /// The library whose span last took a message on a consume edge without any trace context.
+    pub context_lost_by: AHashMap<EdgeKey, Arc<str>>,
     /// Seconds that the numbers cover, for rates.
     pub seconds: f64,
 }
@@ -164,6 +177,12 @@ struct TenantGraph {
     callers: Waiting<Arc<str>>,
     /// Server spans whose client was not seen yet.
     answers: Waiting<Vec<(Arc<str>, i64, Flow)>>,
+    /// Producer spans seen, and consumer spans that were followed to one.
+    producers: Waiting<()>,
+    /// Consume edges and times of spans whose producer was not seen yet, by its span.
+    takers: Waiting<Vec<(u32, i64)>>,
+    /// By consume edge.
+    context_lost_by: AHashMap<u32, Arc<str>>,
     held: Option<Reservation>,
 }
 
@@ -210,6 +229,8 @@ impl Graph {
             GraphView { seconds: seconds.max(1.0), versions: graph.versions.clone(), ..GraphView::default() };
         view.nodes = nodes.into_iter().map(|(id, stat)| (graph.nodes[id as usize].clone(), stat)).collect();
         view.edges = edges.into_iter().map(|(id, stat)| (graph.edges[id as usize].clone(), stat)).collect();
+        let lost = graph.context_lost_by.iter();
+        view.context_lost_by = lost.map(|(id, library)| (graph.edges[*id as usize].clone(), library.clone())).collect();
         view.nodes.sort_by(|a, b| a.0.cmp(&b.0));
         view.edges.sort_by(|a, b| a.0.cmp(&b.0));
         view
@@ -370,6 +391,9 @@ impl TenantGraph {
                     grown += self.count_call(&service, &callee, at_ms, flow);
                 }
                 self.callers.insert(key(span.span_id), service.clone());
+                if span.kind == SpanKind::Producer {
+                    self.followed(key(span.span_id));
+                }
             }
             SpanKind::Server => {
                 if let Some(parent) = span.parent {
@@ -423,10 +447,63 @@ impl TenantGraph {
                 let known = self.node(topic.clone());
                 debug_assert!(known.is_some() || self.nodes.len() >= NODES_MAX);
                 let key = EdgeKey { from: topic, to: here, kind: EdgeKind::Consume, group };
-                grown + self.count_edge(key, at_ms, flow)
+                grown += self.count_edge(key.clone(), at_ms, flow);
+                self.follow(span, key, at_ms);
+                grown
             }
             _ => grown,
         }
+    }
+
+    /// Looks for the producer of what a consumer span took. A span that only polls, and links to nothing, took nothing.
+    fn follow(&mut self, span: &Span, key: EdgeKey, at_ms: i64) {
+        let parent = span.parent.map(|id| (span.trace_id, id));
+        let mut from = parent.into_iter().chain(span.links.iter().map(|link| (link.trace_id, link.span_id)));
+        let operation = RECEIVE.iter().find_map(|name| span.get(name));
+        let polls = operation.and_then(AttrValue::as_str).is_some_and(|text| text == "receive" || text == "poll");
+        let first = from.next();
+        if polls && span.links.is_empty() {
+            return;
+        }
+        let Some(edge) = self.edge(key) else { return };
+        let known = first.into_iter().chain(from).any(|id| self.producers.get(&id).is_some());
+        match self.stat(edge, at_ms) {
+            Some(stat) => stat.taken += 1,
+            None => return,
+        }
+        if known {
+            self.producer_known(edge, at_ms);
+            self.followed((span.trace_id, span.span_id));
+            return;
+        }
+        match first {
+            Some(id) => {
+                let mut waiting = self.takers.take(&id).unwrap_or_default();
+                waiting.push((edge, at_ms));
+                self.takers.insert(id, waiting);
+            }
+            None => {
+                self.context_lost_by.insert(edge, span.scope.name.clone());
+            }
+        }
+    }
+
+    /// A span that stands for a message's producer: whoever took its message is followed.
+    fn followed(&mut self, id: (TraceId, SpanId)) {
+        for (edge, at_ms) in self.takers.take(&id).unwrap_or_default() {
+            self.producer_known(edge, at_ms);
+        }
+        self.producers.insert(id, ());
+    }
+
+    fn producer_known(&mut self, edge: u32, at_ms: i64) {
+        if let Some(stat) = self.stat(edge, at_ms) {
+            stat.producer_known += 1;
+        }
+    }
+
+    fn stat(&mut self, edge: u32, at_ms: i64) -> Option<&mut FlowStat> {
+        self.window(at_ms)?.edges.get_mut(&edge)
     }
 
     fn account(&mut self, grown: u64, budget: &Budget) {
@@ -455,7 +532,7 @@ impl CommitListener for Graph {
 
 #[cfg(test)]
 mod tests {
-    use weir_model::{AttrValue, Nanos, Timestamp};
+    use weir_model::{Nanos, Scope, SpanLink, Timestamp};
 
     use super::*;
 
@@ -508,6 +585,53 @@ mod tests {
             got,
             ["service:a produce topic:t x1", "service:b query database:d x1", "topic:t consume service:b as g x1"]
         );
+    }
+
+    /// Share followed over the topic's consume edge and who lost context there.
+    fn continuity(spans: &[Arc<Span>]) -> (Option<f64>, Option<String>) {
+        let graph = Graph::new(Budget::unlimited(), Aliases::default());
+        let tenant = TenantId::anonymous();
+        spans.iter().for_each(|s| graph.on_commit(&tenant, &Commit::Spans { spans: std::slice::from_ref(s) }));
+        let view = graph.view(&tenant, TimeRange::ALL);
+        let (key, stat) = view.edges.iter().find(|(e, _)| e.kind == EdgeKind::Consume).expect("a consume edge");
+        (stat.continuity(), view.context_lost_by.get(key).map(|l| l.to_string()))
+    }
+
+    #[test]
+    fn a_message_is_followed_by_parent_or_link_and_its_loss_names_the_library() {
+        let topic = ("messaging.destination.name", "t");
+        let receive = ("messaging.operation.type", "receive");
+        let producer = || span("a", 1, 0, SpanKind::Producer, &[topic]);
+        let consumer = |id, parent| span("b", id, parent, SpanKind::Consumer, &[topic]);
+        let linked = |id, to: u8| {
+            let mut one = (*consumer(id, 0)).clone();
+            one.links = vec![SpanLink {
+                trace_id: TraceId([1; 16]),
+                span_id: SpanId([to; 8]),
+                trace_state: "".into(),
+                attributes: Vec::new(),
+            }];
+            one.scope = Arc::new(Scope { name: "lib".into(), ..Scope::default() });
+            Arc::new(one)
+        };
+        let lost = |id| {
+            let mut one = (*linked(id, 1)).clone();
+            one.links.clear();
+            Arc::new(one)
+        };
+        let polling = span("b", 5, 0, SpanKind::Consumer, &[topic, receive]);
+        let cases: [(&str, Vec<Arc<Span>>, Option<f64>, Option<&str>); 7] = [
+            ("by parent", vec![producer(), consumer(2, 1)], Some(1.0), None),
+            ("the consumer arrives first", vec![consumer(2, 1), producer()], Some(1.0), None),
+            ("by link", vec![producer(), linked(2, 1)], Some(1.0), None),
+            ("below a span that was followed", vec![producer(), linked(2, 1), consumer(3, 2)], Some(1.0), None),
+            ("without context", vec![producer(), consumer(2, 1), lost(3)], Some(0.5), Some("lib")),
+            ("a producer that nobody saw", vec![linked(2, 9)], Some(0.0), None),
+            ("a poll takes nothing", vec![producer(), polling], None, None),
+        ];
+        for (name, spans, share, by) in cases {
+            assert_eq!(continuity(&spans), (share, by.map(str::to_owned)), "{name}");
+        }
     }
 
     #[test]

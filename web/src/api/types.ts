@@ -17,6 +17,7 @@ export interface MapNode {
   rate: number;
   error_ratio: number;
   p50_ms: number | null;
+  p95_ms: number | null;
   p99_ms: number | null;
   firing: number;
   pending: number;
@@ -33,9 +34,14 @@ export interface MapEdge {
   rate: number;
   error_ratio: number;
   p50_ms: number | null;
+  p95_ms: number | null;
   p99_ms: number | null;
   lag_messages?: number;
   lag_seconds?: number;
+  /** Of a consume edge: share of messages whose producer's span is known. */
+  continuity?: number;
+  /** The library whose span last took a message without any trace context. */
+  context_lost_by?: string;
 }
 
 export interface PipelineMap {

@@ -24,8 +24,8 @@ test("series of interleaved axes are joined, holes stay", () => {
   expect(a).toEqual([0, 5, 10, 15, 20, null, 60]);
 });
 
-const node = (id: string): MapNode => ({ id, kind: "service", name: id, rate: 1, error_ratio: 0, p50_ms: 0, p99_ms: 0, firing: 0, pending: 0, versions: [] });
-const edge = (from: string, to: string) => ({ from, to, kind: "call" as const, rate: 1, error_ratio: 0, p50_ms: 0, p99_ms: 0 });
+const node = (id: string): MapNode => ({ id, kind: "service", name: id, rate: 1, error_ratio: 0, p50_ms: 0, p95_ms: 0, p99_ms: 0, firing: 0, pending: 0, versions: [] });
+const edge = (from: string, to: string) => ({ from, to, kind: "call" as const, rate: 1, error_ratio: 0, p50_ms: 0, p95_ms: 0, p99_ms: 0 });
 
 test("nodes stand in the order of the flow, also with a cycle", () => {
   const map = { nodes: ["c", "a", "b"].map(node), edges: [edge("a", "b"), edge("b", "c")] };

@@ -5,6 +5,7 @@ export type Route =
   | { page: "incidents" }
   | { page: "incident"; id: string }
   | { page: "entity"; kind: string; name: string }
+  | { page: "graph" }
   | { page: "metrics" }
   | { page: "logs" }
   | { page: "traces" }
@@ -37,6 +38,8 @@ export function route(path: string): Route {
       const name = parts.slice(2).map(decode).join("/");
       return second && name ? { page: "entity", kind: decode(second), name } : { page: "unknown" };
     }
+    case "graph":
+      return { page: "graph" };
     case "explore":
       if (second === "metrics" || second === "logs" || second === "traces") return { page: second };
       return second ? { page: "unknown" } : { page: "metrics" };

@@ -13,6 +13,7 @@ import { TenantSwitch } from "./tenant";
 
 const PAGES = [
   { path: "/", name: "Map", key: "m" },
+  { path: "/graph", name: "Graph", key: "h" },
   { path: "/incidents", name: "Incidents", key: "i" },
   { path: "/alerts", name: "Alerts", key: "a" },
   { path: "/silences", name: "Silences", key: "s" },

@@ -21,26 +21,34 @@ import type { MapEdge, MapNode, PipelineMap } from "../../api/types";
 import { entityPath, kindName } from "../../lib/entity";
 import { milliseconds, percent, rate, seconds } from "../../lib/format";
 import { edgeId, topology } from "../../lib/graph";
-import { health } from "../../lib/health";
+import { type Health, health } from "../../lib/health";
 import { navigate, pageUrl } from "../../lib/url";
 import { KindMark } from "../../ui/kind";
 import { Failed, Waiting } from "../../ui/state";
 import { layout, NODE_HEIGHT, NODE_WIDTH, type Places } from "./layout";
 
 type EntityNode = Node<{ of: MapNode }, "entity">;
-type FlowEdge = Edge<{ of: MapEdge }, "flow">;
+type FlowEdge = Edge<{ of: MapEdge; text: string; state: Health }, "flow">;
 
 const FIT = { padding: 0.02, maxZoom: 1.1 };
 
-export default function FlowMap({ map }: { map: PipelineMap }) {
+interface FlowMapProps {
+  map: PipelineMap;
+  /** What stands on an edge; the one number worth reading by default. */
+  edgeText?: (edge: MapEdge) => string;
+  edgeHealth?: (edge: MapEdge) => Health;
+  onEdge?: (edge: MapEdge) => void;
+}
+
+export default function FlowMap(props: FlowMapProps) {
   return (
     <ReactFlowProvider>
-      <Drawing map={map} />
+      <Drawing {...props} />
     </ReactFlowProvider>
   );
 }
 
-function Drawing({ map }: { map: PipelineMap }) {
+function Drawing({ map, edgeText = mainNumber, edgeHealth = health, onEdge }: FlowMapProps) {
   const [places, setPlaces] = useState<Places>();
   const [error, setError] = useState<unknown>();
   const flow = useReactFlow();
@@ -68,7 +76,7 @@ function Drawing({ map }: { map: PipelineMap }) {
   }, [places, width]);
 
   const nodes = useMemo(() => map.nodes.map((node): EntityNode => entityNode(node, places)), [map, places]);
-  const edges = useMemo(() => flowEdges(map), [map]);
+  const edges = useMemo(() => flowEdges(map, edgeText, edgeHealth), [map, edgeText, edgeHealth]);
 
   if (error) return <Failed what="the layout of the map" error={error} />;
   if (!places) return <Waiting what="the map" />;
@@ -87,6 +95,7 @@ function Drawing({ map }: { map: PipelineMap }) {
         nodesConnectable={false}
         zoomOnScroll={false}
         preventScrolling={false}
+        onEdgeClick={onEdge && ((_, edge) => edge.data && onEdge(edge.data.of))}
         onNodeClick={(_, node) => navigate(pageUrl(entityPath((node as EntityNode).data.of)))}
       >
         <Controls showInteractive={false} position="bottom-left" orientation="horizontal" />
@@ -113,11 +122,11 @@ const entityNode = (node: MapNode, places: Places | undefined): EntityNode => ({
   ariaLabel: `${kindName(node.kind)} ${node.name}`,
 });
 
-function flowEdges(map: PipelineMap): FlowEdge[] {
+function flowEdges(map: PipelineMap, text: (edge: MapEdge) => string, state: (edge: MapEdge) => Health): FlowEdge[] {
   const known = new Set(map.nodes.map((node) => node.id));
   return map.edges
     .filter((edge) => known.has(edge.from) && known.has(edge.to) && edge.from !== edge.to)
-    .map((edge) => ({ id: edgeId(edge), source: edge.from, target: edge.to, type: "flow", data: { of: edge } }));
+    .map((edge) => ({ id: edgeId(edge), source: edge.from, target: edge.to, type: "flow", data: { of: edge, text: text(edge), state: state(edge) } }));
 }
 
 function EntityBox({ data: { of } }: NodeProps<EntityNode>) {
@@ -142,13 +151,11 @@ function EntityBox({ data: { of } }: NodeProps<EntityNode>) {
 }
 
 function FlowLine(props: EdgeProps<FlowEdge>) {
-  const of = props.data?.of;
+  const { of, text, state } = props.data ?? {};
   const [path, x, y] = getBezierPath(props);
   if (!of) return null;
-  const state = health(of);
   // From 1.5 px at a trickle to 6 px at ten thousand a second.
   const width = Math.min(6, 1.5 + Math.log10(1 + Math.max(0, of.rate)) * 1.1);
-  const text = edgeText(of);
   return (
     <>
       <BaseEdge id={props.id} path={path} className={`line health-${state}`} style={{ strokeWidth: width }} />
@@ -165,7 +172,7 @@ function FlowLine(props: EdgeProps<FlowEdge>) {
 }
 
 /** The one number of an edge worth reading: being behind, then errors, then the rate. */
-function edgeText(edge: MapEdge): string {
+function mainNumber(edge: MapEdge): string {
   if (edge.lag_seconds !== undefined && edge.lag_seconds >= 1) return `${seconds(edge.lag_seconds)} behind`;
   if (edge.error_ratio > 0.001) return `${percent(edge.error_ratio)} errors`;
   return rate(edge.rate);
