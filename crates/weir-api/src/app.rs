@@ -19,6 +19,7 @@ use weir_rules::Rules;
 
 use crate::demo::{self, DemoControl};
 use crate::flush::{self, Flush};
+use crate::prometheus::ShownConfig;
 use crate::slos::Slos;
 use crate::stores::Stores;
 use crate::targets::Reload;
@@ -53,6 +54,8 @@ pub struct App {
     pub incidents: Incidents,
     pub rules: Rules,
     pub slos: Slos,
+    /// What `--prometheus-config` says.
+    pub config: ShownConfig,
     /// Routing, silences and notifications.
     pub alerts: Alerts,
     /// Budgets of series.
@@ -82,6 +85,7 @@ pub fn router(app: Arc<App>) -> Router {
         app.metrics.clone(),
         app.query_budget.clone(),
         app.external_url.clone(),
+        app.config.clone(),
     );
     let admin = prometheus::admin::Admin { store: app.metric_admin.clone(), is_enabled: app.admin_api };
     let stores = Stores::of(&app);

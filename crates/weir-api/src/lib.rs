@@ -43,6 +43,7 @@ pub mod tenant;
 pub use app::{App, router};
 pub use demo::DemoControl;
 pub use flush::Flush;
+pub use prometheus::ShownConfig;
 pub use push::grpc_router;
 pub use slos::Slos;
 pub use targets::Reload;

@@ -3,6 +3,7 @@
 //! Keys that would change behaviour and are not supported are refused by name with their line; keys
 //! without effect here are accepted with a warning.
 
+mod effective;
 mod file;
 pub(crate) mod http;
 mod remote;

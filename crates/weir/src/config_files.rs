@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use tokio_util::sync::CancellationToken;
 use weir_alert::oncall::OnCallConfig;
 use weir_alert::{Alerts, Config, OnCall};
-use weir_api::{Reload, Slos};
+use weir_api::{Reload, ShownConfig, Slos};
 use weir_collect::logs::PromtailConfig;
 use weir_collect::{Collector, PrometheusConfig, RemoteWrites};
 use weir_ingest::cardinality::{CardinalityConfig, Gate};
@@ -192,6 +192,8 @@ pub struct Configured {
     pub alerts: Alerts,
     pub oncall: OnCall,
     pub slos: Slos,
+    /// What the first of the files says, as the API shows it.
+    pub shown: ShownConfig,
     pub gate: Arc<Gate>,
 }
 
@@ -211,6 +213,7 @@ impl Configured {
         let mut n_scrapes = 0;
         if let Some(config) = prometheus {
             n_scrapes = config.scrape_configs.len();
+            *self.shown.write() = config.effective().into();
             self.remote.apply(&config).map_err(anyhow::Error::msg).context("--prometheus-config")?;
             self.collector.apply(&config).map_err(anyhow::Error::msg).context("--prometheus-config")?;
         }

@@ -12,7 +12,7 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use weir_api::{App, DemoControl, Slos};
+use weir_api::{App, DemoControl, ShownConfig, Slos};
 use weir_collect::logs::LogMetrics;
 use weir_collect::remote::QUEUE_BYTES_DEFAULT;
 use weir_collect::{Collector, CollectorOptions, RemoteOptions, RemoteWrites, Tee};
@@ -334,10 +334,11 @@ fn build(
         alerts: alerts.clone(),
         oncall: oncall.clone(),
         slos: Slos::default(),
+        shown: ShownConfig::default(),
         gate: gate.clone(),
     };
     configured.apply(prometheus, promtail, groups, slos, budgets)?;
-    let slos = configured.slos.clone();
+    let (slos, shown) = (configured.slos.clone(), configured.shown.clone());
     let reload = configured.reload(files);
     tokio::spawn(reload_on_hangup(reload.clone(), shutdown.clone()));
     let flush = {
@@ -370,6 +371,7 @@ fn build(
         incidents,
         rules,
         slos,
+        config: shown,
         alerts,
         gate,
         oncall,

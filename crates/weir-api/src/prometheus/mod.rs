@@ -20,6 +20,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
+use parking_lot::RwLock;
 use tokio::sync::Semaphore;
 use weir_model::source::{Cancel, MetricSource, ReadContext};
 use weir_model::{Budget, Clock, Timestamp};
@@ -32,6 +33,9 @@ use answer::ApiError;
 /// Queries evaluated at once; further ones wait (Prometheus' `query.max-concurrency`).
 const CONCURRENCY_MAX: usize = 20;
 
+/// The scrape configuration in force as `status/config` shows it: YAML without secrets.
+pub type ShownConfig = Arc<RwLock<Arc<str>>>;
+
 /// What the handlers of this surface share.
 pub struct Prometheus {
     clock: Arc<dyn Clock>,
@@ -40,16 +44,17 @@ pub struct Prometheus {
     engine: Engine,
     permits: Semaphore,
     external_url: String,
+    config: ShownConfig,
     started_at: Timestamp,
     asked: Arc<AskedMetrics>,
 }
 
 impl Prometheus {
-    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<dyn MetricSource>, budget: Budget, external_url: String) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<dyn MetricSource>, budget: Budget, external_url: String, config: ShownConfig) -> Self {
         let engine = Engine::new(EngineOptions { clock: clock.clone(), ..EngineOptions::default() });
         let started_at = clock.now();
         let (permits, asked) = (Semaphore::new(CONCURRENCY_MAX), Arc::default());
-        Self { clock, metrics, budget, engine, permits, external_url, started_at, asked }
+        Self { clock, metrics, budget, engine, permits, external_url, config, started_at, asked }
     }
 
     /// What queries ask for, as it goes on.
@@ -83,6 +88,7 @@ pub fn router<S: Clone + Send + Sync + 'static>(prometheus: Arc<Prometheus>) -> 
         .route("/api/v1/parse_query", get(syntax::parse).post(syntax::parse))
         .route("/api/v1/status/buildinfo", get(status::buildinfo))
         .route("/api/v1/status/runtimeinfo", get(status::runtimeinfo))
+        .route("/api/v1/status/config", get(status::config))
         .route("/api/v1/status/flags", get(status::flags))
         .route("/api/v1/read", post(remote_read::read))
         .route("/federate", get(federate::federate))

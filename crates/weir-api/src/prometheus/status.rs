@@ -63,6 +63,12 @@ pub(super) async fn flags(State(prometheus): State<Arc<Prometheus>>) -> Result<R
     success(&flags, Notes::default())
 }
 
+/// What `--prometheus-config` says, with what is left to its defaults; empty without the file.
+pub(super) async fn config(State(prometheus): State<Arc<Prometheus>>) -> Result<Response, ApiError> {
+    let yaml = prometheus.config.read().clone();
+    success(&json!({ "yaml": &*yaml }), Notes::default())
+}
+
 pub(super) async fn healthy() -> &'static str {
     "Prometheus Server is Healthy.\n"
 }

@@ -41,7 +41,7 @@ fn app() -> Router {
     };
     store.append(&TenantId::anonymous(), &batch).unwrap();
     let clock = Arc::new(SimClock::at(Timestamp(600_000)));
-    router(Arc::new(Prometheus::new(clock, Arc::new(store), budget, "http://127.0.0.1:9090".to_owned())))
+    router(Arc::new(Prometheus::new(clock, Arc::new(store), budget, "http://127.0.0.1:9090".to_owned(), ShownConfig::default())))
 }
 
 async fn send(request: Request<Body>) -> (StatusCode, String) {
@@ -292,6 +292,8 @@ async fn status_answers_what_grafana_asks() {
     assert!(body.contains("\"version\":\"3.") && !body.contains("features"), "{body}");
     let (_, body) = send(get("/api/v1/status/runtimeinfo")).await;
     assert!(body.contains("\"startTime\":\"1970-01-01T00:10:00.000Z\""), "{body}");
+    let (_, body) = send(get("/api/v1/status/config")).await;
+    assert_eq!(body, success(r#"{"yaml":""}"#));
     let (_, body) = send(get("/api/v1/status/flags")).await;
     assert!(body.contains("\"query.lookback-delta\":\"5m\""), "{body}");
 }

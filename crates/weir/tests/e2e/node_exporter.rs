@@ -88,10 +88,18 @@ async fn a_target_is_scraped_dies_and_is_replaced() {
     assert!(text.contains("ec2_sd_configs") && text.contains("line 3"), "{text}");
     assert_eq!(get(url, "/api/v1/scrape_pools", &[]).await["data"]["scrapePools"][0], "node");
 
+    let shown = get(url, "/api/v1/status/config", &[]).await;
+    let shown = shown["data"]["yaml"].as_str().unwrap();
+    assert!(shown.contains("job_name: node") && shown.contains("scrape_interval: 500ms"), "{shown}");
+
     // The removed target's own series end after two intervals; the new one's live.
     std::fs::write(&path, config("other")).unwrap();
     let _exporter = start_exporter(&address);
     assert_eq!(reload().await.unwrap().status(), 200);
+    let shown = get(url, "/api/v1/status/config", &[]).await;
+    assert!(shown["data"]["yaml"].as_str().unwrap().contains("job_name: other"), "{shown}");
+    let routed = get(url, "/api/v1/alertmanagers", &[]).await;
+    assert_eq!(routed["data"]["activeAlertmanagers"][0]["url"], format!("{url}/api/v2/alerts"), "{routed}");
     wait(url, "up{job=\"other\"}", |v| v == Some(1.0)).await;
     wait(url, "up{job=\"node\"}", |v| v.is_none()).await;
 }
