@@ -1,7 +1,5 @@
 //! The envelope around every answer, and numbers as Prometheus writes them.
 
-use std::io::Write as _;
-
 use axum::body::Body;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -231,8 +229,12 @@ fn write_sample(out: &mut Vec<u8>, at: Timestamp, value: f64) {
 /// A float as text, in quotes.
 fn write_value(out: &mut Vec<u8>, value: f64) {
     out.push(b'"');
-    if value.fract() == 0.0 && value.abs() < 1e15 && !(value == 0.0 && value.is_sign_negative()) {
-        let _ = write!(out, "{}", value as i64);
+    let size = value.abs();
+    if value.fract() == 0.0 && size < 1e15 && !(value == 0.0 && value.is_sign_negative()) {
+        out.extend_from_slice(itoa::Buffer::new().format(value as i64).as_bytes());
+    } else if (1e-4..1e15).contains(&size) {
+        // Digits without an exponent in this range, as upstream writes them up to 1e21.
+        out.extend_from_slice(zmij::Buffer::new().format_finite(value).as_bytes());
     } else {
         out.extend_from_slice(format_value(value).as_bytes());
     }
@@ -241,10 +243,15 @@ fn write_value(out: &mut Vec<u8>, value: f64) {
 
 /// Seconds; three decimals, or none when whole.
 fn write_timestamp(out: &mut Vec<u8>, at: Timestamp) {
-    let (sign, ms) = (if at.0 < 0 { "-" } else { "" }, at.0.unsigned_abs());
-    let _ = write!(out, "{sign}{}", ms / 1000);
-    if !ms.is_multiple_of(1000) {
-        let _ = write!(out, ".{:03}", ms % 1000);
+    let ms = at.0.unsigned_abs();
+    if at.0 < 0 {
+        out.push(b'-');
+    }
+    out.extend_from_slice(itoa::Buffer::new().format(ms / 1000).as_bytes());
+    let rest = ms % 1000;
+    if rest != 0 {
+        let digit = |n: u64| b'0' + n as u8;
+        out.extend_from_slice(&[b'.', digit(rest / 100), digit(rest / 10 % 10), digit(rest % 10)]);
     }
 }
 
@@ -296,10 +303,25 @@ mod tests {
             (-1, 1e21, "[-0.001,\"1e+21\"]"),
             (0, f64::NAN, "[0,\"NaN\"]"),
             (7, f64::INFINITY, "[0.007,\"+Inf\"]"),
+            (1_020, 123_456_789_012_345.6, "[1.020,\"123456789012345.6\"]"),
+            (0, -0.000_123, "[0,\"-0.000123\"]"),
+            (0, 1.5e-7, "[0,\"1.5e-07\"]"),
+            (0, 1.0 / 3.0, "[0,\"0.3333333333333333\"]"),
         ] {
             let mut out = Vec::new();
             write_sample(&mut out, Timestamp(ms), value);
             assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn fast_numbers_are_as_slow_ones(bits in proptest::prelude::any::<u64>(), n in -1_000_000i64..1_000_000, digits in 0i32..9) {
+            for value in [f64::from_bits(bits), n as f64 / 10f64.powi(digits)] {
+                let mut out = Vec::new();
+                write_value(&mut out, value);
+                proptest::prop_assert_eq!(String::from_utf8(out).unwrap(), format!("\"{}\"", format_value(value)));
+            }
         }
     }
 

@@ -50,7 +50,13 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    pub fn new(clock: Arc<dyn Clock>, metrics: Arc<dyn MetricSource>, budget: Budget, external_url: String, config: ShownConfig) -> Self {
+    pub fn new(
+        clock: Arc<dyn Clock>,
+        metrics: Arc<dyn MetricSource>,
+        budget: Budget,
+        external_url: String,
+        config: ShownConfig,
+    ) -> Self {
         let engine = Engine::new(EngineOptions { clock: clock.clone(), ..EngineOptions::default() });
         let started_at = clock.now();
         let (permits, asked) = (Semaphore::new(CONCURRENCY_MAX), Arc::default());

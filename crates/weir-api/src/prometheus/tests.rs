@@ -41,7 +41,13 @@ fn app() -> Router {
     };
     store.append(&TenantId::anonymous(), &batch).unwrap();
     let clock = Arc::new(SimClock::at(Timestamp(600_000)));
-    router(Arc::new(Prometheus::new(clock, Arc::new(store), budget, "http://127.0.0.1:9090".to_owned(), ShownConfig::default())))
+    router(Arc::new(Prometheus::new(
+        clock,
+        Arc::new(store),
+        budget,
+        "http://127.0.0.1:9090".to_owned(),
+        ShownConfig::default(),
+    )))
 }
 
 async fn send(request: Request<Body>) -> (StatusCode, String) {

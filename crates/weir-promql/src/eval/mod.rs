@@ -16,6 +16,7 @@ pub(crate) mod over_time;
 mod range;
 pub(crate) mod rate;
 mod rate_histogram;
+mod slide;
 mod table;
 pub(crate) mod window;
 
@@ -99,18 +100,34 @@ struct Evaluator {
     is_instant: bool,
 }
 
+/// What stops a query, for those that compute beside each other.
+struct Limits<'a> {
+    context: &'a ReadContext,
+    settings: &'a Settings,
+}
+
+impl Limits<'_> {
+    fn check(&self) -> Eval<()> {
+        self.context.cancel.check()?;
+        if self.settings.clock.now() > self.settings.deadline {
+            return Err(QueryError::Timeout);
+        }
+        Ok(())
+    }
+}
+
 impl Evaluator {
     // ---- limits ------------------------------------------------------------------------------
 
     /// Called about once per series: stops a query that nobody waits for or that ran too long.
     fn tick(&self) -> Eval<()> {
-        self.context.cancel.check()?;
         let ticks = self.ticks.get().wrapping_add(1);
         self.ticks.set(ticks);
-        if ticks.is_multiple_of(16) && self.settings.clock.now() > self.settings.deadline {
-            return Err(QueryError::Timeout);
-        }
-        Ok(())
+        if ticks.is_multiple_of(16) { self.limits().check() } else { Ok(self.context.cancel.check()?) }
+    }
+
+    fn limits(&self) -> Limits<'_> {
+        Limits { context: &self.context, settings: &self.settings }
     }
 
     fn reserve_bytes(&self, bytes: u64) -> Eval<Reservation> {

@@ -51,6 +51,13 @@ impl Notes {
         add(&mut self.infos, format!("PromQL info: {text} ({}:{})", span.line, span.column));
     }
 
+    /// Those of another part of the same work.
+    pub fn add(&mut self, other: Self) {
+        other.warnings.into_iter().for_each(|text| add(&mut self.warnings, text));
+        other.infos.into_iter().for_each(|text| add(&mut self.infos, text));
+        self.forced.extend(other.forced);
+    }
+
     /// Of weir's own: a budget of series was used up.
     pub fn folded(&mut self, metric: &str, labels: &str) {
         let values = "its values beyond the budget of series are one, `other`";

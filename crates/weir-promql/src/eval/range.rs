@@ -1,4 +1,4 @@
-//! Range vectors and the functions over their windows, which slide along each series.
+//! Range vectors: of a selector, or of a subquery.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -7,14 +7,12 @@ use weir_model::histogram::ResetHint;
 use weir_model::{FloatHistogram, Labels, Reservation, Sample, Timestamp, is_stale};
 
 use super::load::HistPoint;
-use super::table::{Series, Table, is_absent, without_metadata};
-use super::window::{Report, Resets, Window, WindowFn};
+use super::slide::Slide;
+use super::table::{Series, Table, is_absent};
+use super::window::WindowFn;
 use super::{Eval, Evaluator, selector_time, type_mismatch};
 use crate::ast::*;
 use crate::plan::{Steps, millis, subquery_steps};
-
-/// Samples looked at between two questions whether anybody still waits: well under a millisecond.
-const TICK_SAMPLES: usize = 1 << 17;
 
 /// All samples that any window of a range vector may hold, without stale markers.
 pub(super) struct RangeSeries<'a> {
@@ -125,101 +123,25 @@ impl Evaluator {
     ) -> Eval<Table> {
         let input = self.range_input(arg, steps)?;
         let held = self.reserve(input.series.len(), steps)?;
-        let mut series = Vec::with_capacity(input.series.len());
-        for one in &input.series {
-            self.tick()?;
-            let report = Report { notes: &self.notes, labels: &one.labels, span: arg.span, args_span };
-            let Some(column) = self.slide(function, &input, one, &report, params, steps)? else { continue };
-            if function.wants_counter_name && column.values.iter().any(|v| !is_absent(*v)) {
-                self.note_counter_name(&one.labels, arg.span);
-            }
-            series.push(self.named(column, one, function.keep_name));
-        }
-        let table = Table { series, held };
-        if function.keep_name || self.settings.late_names { Ok(table) } else { table.merged() }
-    }
-
-    fn note_counter_name(&self, labels: &Labels, span: Span) {
-        let mut notes = self.notes.borrow_mut();
-        if self.settings.type_and_unit_labels {
-            notes.no_counter_type(labels.metric_name(), labels.value("__type__"), span);
-        } else {
-            notes.maybe_no_counter(labels.metric_name(), span);
-        }
-    }
-
-    fn named(&self, mut column: Series, from: &RangeSeries<'_>, keep_name: bool) -> Series {
-        let drop_name = !keep_name || from.drop_name;
-        column.labels = if drop_name && !self.settings.late_names {
-            without_metadata(&from.labels)
-        } else {
-            (*from.labels).clone()
+        let settings = &self.settings;
+        let slide = Slide {
+            function,
+            input: &input,
+            params,
+            steps,
+            limits: self.limits(),
+            span: arg.span,
+            args_span,
+            late_names: settings.late_names,
+            type_and_unit_labels: settings.type_and_unit_labels,
+            per_step: settings.stats_per_step && *steps == self.top,
         };
-        column.drop_name = drop_name && self.settings.late_names;
-        column
-    }
-
-    /// One column; `None` when no step has a result. Window bounds only move forward, so finding
-    /// them costs one pass over the samples.
-    fn slide(
-        &self,
-        function: WindowFn,
-        input: &RangeInput<'_>,
-        series: &RangeSeries<'_>,
-        report: &Report<'_>,
-        params: &Params,
-        steps: &Steps,
-    ) -> Eval<Option<Series>> {
-        let (samples, histograms) = (&*series.floats, &*series.histograms);
-        let mut resets = Vec::new();
-        if function.counter {
-            resets.extend((1..samples.len()).filter(|at| samples[*at].value < samples[at - 1].value));
-        }
-        let mut column: Option<Series> = None;
-        let (mut from, mut to, mut reset_from, mut reset_to) = (0, 0, 0, 0);
-        let (mut hist_from, mut hist_to) = (0, 0);
-        let mut seen = 0;
-        for (idx, step_at) in steps.iter().enumerate() {
-            let (start, end) = input.bounds(step_at);
-            let (first, last) = input.reach((start, end));
-            from += samples[from..].iter().take_while(|s| s.at.0 <= first).count();
-            to = to.max(from);
-            to += samples[to..].iter().take_while(|s| s.at.0 <= last).count();
-            hist_from += histograms[hist_from..].iter().take_while(|p| p.at.0 <= first).count();
-            hist_to = hist_to.max(hist_from);
-            hist_to += histograms[hist_to..].iter().take_while(|p| p.at.0 <= last).count();
-            let n = (to - from) + (hist_to - hist_from);
-            if n == 0 {
-                continue;
-            }
-            seen += n;
-            self.count_at(idx, steps, n);
-            if seen / TICK_SAMPLES != (seen - n) / TICK_SAMPLES {
-                self.tick()?;
-            }
-            // A reset at the first sample compares it with one outside the window.
-            reset_from += resets[reset_from..].iter().take_while(|at| **at <= from).count();
-            reset_to = reset_to.max(reset_from);
-            reset_to += resets[reset_to..].iter().take_while(|at| **at < to).count();
-            let param = |k: usize| params.get(k).map_or(f64::NAN, |p| p[idx]);
-            let window = Window {
-                samples: &samples[from..to],
-                histograms: &histograms[hist_from..hist_to],
-                start,
-                end,
-                step_at,
-                params: [param(0), param(1)],
-                resets: Resets { at: &resets[reset_from..reset_to], base: from },
-                extended: input.extended,
-                report,
-            };
-            if let Some(cell) = function.apply(&window) {
-                let column = column.get_or_insert_with(|| Series::empty(Labels::empty(), steps.n));
-                column.set(idx, Some(cell));
-            }
-        }
-        self.count_samples(seen);
-        Ok(column)
+        let found = slide.run()?;
+        self.notes.borrow_mut().add(found.notes);
+        self.samples.set(self.samples.get() + found.n_samples);
+        self.per_step.borrow_mut().iter_mut().zip(found.per_step).for_each(|(sum, n)| *sum += n);
+        let table = Table { series: found.series, held };
+        if function.keep_name || self.settings.late_names { Ok(table) } else { table.merged() }
     }
 }
 

@@ -1,4 +1,5 @@
 use crate::testing::{VecSource, instant, range, show};
+use crate::{QueryError, QueryResult};
 
 #[track_caller]
 fn check(load: &str, query: &str, at_secs: f64, want: &str) {
@@ -344,4 +345,28 @@ fn a_query_stops_when_cancelled_late_or_out_of_memory() {
     let prepared = open(&ReadContext { budget: budget.clone(), ..ReadContext::unlimited() });
     assert!(matches!(prepared.eval(), Err(QueryError::Budget(full)) if full.account == "process"));
     assert_eq!(budget.used_bytes(), 0, "all memory is given back");
+}
+
+/// Enough series that several cores share them: the answer is that of each series asked for alone, in order.
+#[test]
+fn many_series_are_as_each_alone() {
+    let mut load = "load 15s\n".to_owned();
+    for n in 0..150 {
+        load += &format!("busy{{n=\"{n:03}\"}} {}+{}x250 0+{n}x{}\n", n % 7, n % 5, 20 + n);
+    }
+    let source = VecSource::load(&load);
+    for function in ["rate", "resets", "max_over_time", "quantile_over_time"] {
+        let ask = |selector: &str| {
+            let phi = if function == "quantile_over_time" { "0.9, " } else { "" };
+            range(&source, &format!("{function}({phi}{selector}[5m])"), 0, 6000, 15)
+        };
+        let all = ask("busy");
+        let alone: Vec<_> = (0..150).map(|n| ask(&format!("busy{{n=\"{n:03}\"}}"))).collect();
+        let joined: Vec<_> = alone.iter().map(show).filter(|text| !text.is_empty()).collect();
+        assert_eq!(show(&all), joined.join("\n"), "{function}");
+        let result = |r: &Result<QueryResult, QueryError>| r.clone().expect("the query is right");
+        assert_eq!(result(&all).infos, result(&alone[1]).infos, "{function}");
+        let samples: u64 = alone.iter().map(|one| result(one).stats.samples_total).sum();
+        assert_eq!(result(&all).stats.samples_total, samples, "{function}");
+    }
 }
