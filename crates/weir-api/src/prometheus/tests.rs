@@ -46,7 +46,7 @@ fn app() -> Router {
         Arc::new(store),
         budget,
         "http://127.0.0.1:9090".to_owned(),
-        ShownConfig::default(),
+        super::ShownConfig::default(),
     )))
 }
 

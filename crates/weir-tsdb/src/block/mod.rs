@@ -12,6 +12,7 @@
 
 mod cache;
 mod cut;
+mod decode;
 mod index;
 mod manifest;
 mod merge;
@@ -24,6 +25,7 @@ mod rollup;
 mod series;
 mod store;
 mod stretch;
+mod walk;
 mod write;
 
 pub use cut::Cut;

@@ -7,153 +7,21 @@ use std::time::Duration;
 use roaring::RoaringBitmap;
 use weir_model::sink::{MetricBatch, MetricSink, Outcome, WriteError};
 use weir_model::source::{
-    BoxFuture, Coarse, MetricCursor, MetricFragment, MetricSource, Projection, ReadContext, ReadError, Rollup,
+    BoxFuture, Cancel, Coarse, MetricCursor, MetricFragment, MetricSource, Projection, ReadContext, ReadError, Rollup,
     SeriesData,
 };
-use weir_model::{Exemplar, Labels, Matcher, MetricMetadata, Reservation, Sample, TenantId, TimeRange, Timestamp};
+use weir_model::{Budget, Exemplar, Labels, Matcher, MetricMetadata, Reservation, TenantId, TimeRange, Timestamp};
 
-use super::manifest::Deletion;
-use super::merge::{BlockCursor, Samples, deleted_in, next_series};
 use super::series::GROUP;
-use super::store::{Part, Snapshot};
-use super::{BlockError, Blocks, Column};
+use super::store::Part;
+use super::walk::{Found, Walk, storage, weights};
+use super::{BlockError, Blocks};
 use crate::head::{Head, HeadCursor};
-
-/// Series handed out at a time.
-const BATCH: usize = 256;
 
 /// A head and the blocks cut off it, as one store. A sample that is in both comes once.
 pub struct HeadAndBlocks {
     pub head: Arc<Head>,
     pub blocks: Arc<Blocks>,
-}
-
-fn storage(error: BlockError) -> ReadError {
-    ReadError::Storage(error.to_string())
-}
-
-/// The series of some blocks, ascending by labels.
-struct Walk {
-    blocks: Arc<Blocks>,
-    cursors: Vec<BlockCursor>,
-    /// Of each cursor.
-    parts: Vec<Part>,
-    deletions: Vec<Deletion>,
-    projection: Projection,
-    coarse: Vec<Coarse>,
-}
-
-/// One series of blocks.
-struct Found {
-    labels: Labels,
-    samples: Samples,
-    /// How many samples a sum is of, by its time; where there is none, one.
-    counts: Vec<Sample>,
-}
-
-impl Walk {
-    fn new(blocks: &Arc<Blocks>, tenant: &TenantId, fragment: &MetricFragment) -> Result<Self, ReadError> {
-        let rollup = match fragment.projection {
-            Projection::Series => Rollup::Last,
-            Projection::Samples => fragment.rollup,
-        };
-        let snapshot = blocks.snapshot(tenant, fragment.range, rollup, fragment.resolution);
-        let Snapshot { parts: opened, deletions, coarse } = snapshot.map_err(storage)?;
-        let mut cursors = Vec::with_capacity(opened.len());
-        let mut parts = Vec::with_capacity(opened.len());
-        for part in opened {
-            let selected = part.index.select(&fragment.matchers);
-            match selected.and_then(|found| BlockCursor::new(part.id, part.index.clone(), &found)) {
-                Ok(cursor) => {
-                    cursors.push(cursor);
-                    parts.push(part);
-                }
-                Err(error) => Self::excuse(blocks, part.id, error)?,
-            }
-        }
-        Ok(Self { blocks: blocks.clone(), cursors, parts, deletions, projection: fragment.projection, coarse })
-    }
-
-    /// Damage costs itself; anything else fails the read.
-    fn excuse(blocks: &Blocks, id: u64, error: BlockError) -> Result<(), ReadError> {
-        match error {
-            BlockError::Damaged { .. } => {
-                blocks.note_damage(id, &error);
-                Ok(())
-            }
-            other => Err(storage(other)),
-        }
-    }
-
-    /// The next series that has a sample in the range.
-    fn next(&mut self) -> Result<Option<Found>, ReadError> {
-        while let Some((labels, at)) = next_series(&self.cursors) {
-            let mut found = Found { labels, samples: Samples::default(), counts: Vec::new() };
-            let mut is_live = false;
-            // Stretches whose last samples another column takes the place of.
-            let instead = at.iter().map(|idx| &self.parts[*idx]);
-            let instead = instead.filter(|part| !matches!(part.column, Column::Last | Column::Count));
-            let instead: Vec<u64> = instead.map(|part| part.version).collect();
-            for idx in at {
-                let id = self.cursors[idx].id;
-                let read = self.read(idx, &instead, &mut found).map(|live| is_live |= live);
-                if let Err(error) = read.and_then(|()| self.cursors[idx].advance()) {
-                    Self::excuse(&self.blocks, id, error)?;
-                }
-            }
-            if is_live || !found.samples.is_empty() {
-                if self.projection == Projection::Series {
-                    found.samples = Samples::default();
-                }
-                found.samples.settle();
-                return Ok(Some(found));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Adds what the block has of the series that its cursor stands at; whether it is known to have any.
-    fn read(&mut self, idx: usize, instead: &[u64], found: &mut Found) -> Result<bool, BlockError> {
-        let (cursor, part, blocks) = (&mut self.cursors[idx], &self.parts[idx], &self.blocks);
-        let Some((_, mut entry)) = cursor.current.take() else { return Ok(false) };
-        let deleted = deleted_in(&self.deletions, part.id, &found.labels);
-        if self.projection == Projection::Series && deleted.is_empty() {
-            for clip in &part.clips {
-                if cursor.has_samples(&entry, *clip)? {
-                    return Ok(true);
-                }
-            }
-            return Ok(false);
-        }
-        if part.column == Column::Last && instead.contains(&part.version) {
-            // Histograms are in this column alone.
-            entry.chunks.clear();
-        }
-        let mut excuse = |error: BlockError| match error {
-            BlockError::Damaged { .. } => {
-                blocks.note_damage(part.id, &error);
-                Ok(())
-            }
-            other => Err(other),
-        };
-        let mut counts = Samples::default();
-        let into = if part.column == Column::Count { &mut counts } else { &mut found.samples };
-        for clip in &part.clips {
-            cursor.read(&entry, *clip, &deleted, into, &mut excuse)?;
-        }
-        found.counts.append(&mut counts.floats);
-        Ok(false)
-    }
-}
-
-/// How many samples each stands for; nothing when it is one everywhere.
-fn weights(samples: &[Sample], mut counts: Vec<Sample>) -> Vec<f64> {
-    if counts.is_empty() {
-        return Vec::new();
-    }
-    counts.sort_by_key(|c| c.at);
-    let count = |s: &Sample| counts.binary_search_by_key(&s.at, |c| c.at).map_or(1.0, |idx| counts[idx].value);
-    samples.iter().map(count).collect()
 }
 
 struct Cursor {
@@ -172,14 +40,18 @@ struct Cursor {
 }
 
 impl Cursor {
-    /// The next series that is in a block, with what the head has of it.
-    fn next_of_blocks(&mut self) -> Result<Option<SeriesData>, ReadError> {
+    /// The next series that are in a block, each with what the head has of it.
+    fn next_of_blocks(&mut self) -> Result<Option<Vec<SeriesData>>, ReadError> {
         let Some(walk) = &mut self.walk else { return Ok(None) };
-        let Some(Found { labels, mut samples, counts }) = walk.next()? else {
+        let Some(found) = walk.batch(&mut self.held, &self.context.cancel)? else {
             self.walk = None;
             return Ok(None);
         };
-        self.held.grow(samples.size_bytes() + (counts.len() * size_of::<Sample>()) as u64)?;
+        found.into_iter().map(|found| self.with_head(found)).collect::<Result<_, _>>().map(Some)
+    }
+
+    fn with_head(&mut self, found: Found) -> Result<SeriesData, ReadError> {
+        let Found { labels, mut samples, counts } = found;
         if let Some(newer) = self.head.take(&labels)? {
             let newer = self.outside_buckets(newer);
             samples.floats.extend(newer.samples);
@@ -187,7 +59,7 @@ impl Cursor {
             samples.settle();
         }
         let weights = weights(&samples.floats, counts);
-        Ok(Some(SeriesData { labels, samples: samples.floats, histograms: samples.histograms, weights }))
+        Ok(SeriesData { labels, samples: samples.floats, histograms: samples.histograms, weights })
     }
 
     fn outside_buckets(&self, mut data: SeriesData) -> SeriesData {
@@ -209,14 +81,7 @@ impl MetricCursor for Cursor {
             self.walk = Some(walk);
             self.is_begun = true;
         }
-        let mut batch = Vec::new();
-        while batch.len() < BATCH
-            && let Some(series) = self.next_of_blocks()?
-        {
-            self.context.cancel.check()?;
-            batch.push(series);
-        }
-        if !batch.is_empty() {
+        if let Some(batch) = self.next_of_blocks()? {
             return Ok(Some(batch));
         }
         let Some(mut batch) = self.head.next()? else { return Ok(None) };
@@ -261,10 +126,13 @@ impl Blocks {
             let fragment =
                 MetricFragment { matchers: matchers.to_vec(), range, projection, ..MetricFragment::default() };
             let mut walk = Walk::new(self, tenant, &fragment)?;
-            while let Some(Found { labels, .. }) = walk.next()? {
-                match name {
-                    Some(name) => found.extend(labels.get(name).map(str::to_owned)),
-                    None => found.extend(labels.iter().map(|l| l.name.to_string())),
+            let mut held = Budget::unlimited().try_reserve(0)?;
+            while let Some(batch) = walk.batch(&mut held, &Cancel::default())? {
+                for Found { labels, .. } in batch {
+                    match name {
+                        Some(name) => found.extend(labels.get(name).map(str::to_owned)),
+                        None => found.extend(labels.iter().map(|l| l.name.to_string())),
+                    }
                 }
             }
         }

@@ -165,7 +165,7 @@ impl<'a> Sources<'a> {
         };
         let Some((_, entry)) = cursor.current.take() else { return Ok(()) };
         let deleted = deleted_in(&self.deletions, id, labels);
-        cursor.read(&entry, self.range, &deleted, out, &mut excuse)?;
+        cursor.decoder.read(&entry, self.range, &deleted, out, &mut excuse)?;
         cursor.advance().or_else(excuse)
     }
 

@@ -400,7 +400,7 @@ impl Blocks {
             let mut encoded = Vec::with_capacity(chunks.len());
             for (head, idx, chunk) in &chunks {
                 let cursor = &mut cursors[*idx];
-                let (id, values) = (cursor.id, cursor.encoded(chunk));
+                let (id, values) = (cursor.id, cursor.decoder.encoded(chunk));
                 let values = values.inspect_err(|error| self.note_if_damaged(id, error))?;
                 encoded.push((*head, *idx, chunk.times, values));
             }
@@ -414,7 +414,7 @@ impl Blocks {
         for (idx, entry, deleted) in &parts {
             let id = cursors[*idx].id;
             // A merge that cannot read everything must not take the place of what it read.
-            let read = cursors[*idx].read(entry, EVER, deleted, &mut samples, &mut Err);
+            let read = cursors[*idx].decoder.read(entry, EVER, deleted, &mut samples, &mut Err);
             read.inspect_err(|error| self.note_if_damaged(id, error))?;
         }
         samples.settle();
