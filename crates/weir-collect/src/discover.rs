@@ -8,7 +8,7 @@ mod dns;
 mod file;
 mod group;
 mod http;
-mod kubernetes;
+pub(crate) mod kubernetes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

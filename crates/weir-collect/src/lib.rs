@@ -35,4 +35,10 @@ pub use discover::{TargetGroup, parse_dns_answer};
 pub use metrics::{CollectMetrics, RemoteMetrics};
 pub use relabel::{Action, RelabelConfig, RelabelStep, explain, parse_relabel, relabel};
 pub use remote::{RemoteOptions, RemoteStatus, RemoteWrites, Tee};
+/// Pods of a cluster for others than targets.
+pub mod kubernetes {
+    pub use crate::discover::kubernetes::follow::{FollowOptions, Follower, follow};
+    pub use crate::discover::kubernetes::object::{Container, Meta, OwnerReference, Pod};
+}
+
 pub use target::{DroppedTarget, Target, Targets, targets};

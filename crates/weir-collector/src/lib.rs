@@ -18,6 +18,7 @@ mod connect;
 mod data;
 mod edges;
 mod hash;
+pub mod kube;
 mod limiter;
 mod loki;
 mod metrics;

@@ -3,6 +3,7 @@
 //! No thread, no clock, no network: time is handed in, and so is what exports ([`Export`]).
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use opentelemetry_proto::tonic::trace::v1::ResourceSpans;
@@ -15,6 +16,7 @@ use crate::batch::{BatchConfig, Batcher};
 use crate::config::{CollectorConfig, ComponentId, ExporterConfig, ProcessorConfig, Target};
 use crate::connect::{Connector, Outcomes};
 use crate::data::{Data, Signal};
+use crate::kube::Pods;
 use crate::limiter::LimiterConfig;
 use crate::ottl::EvalError;
 use crate::process::Stateless;
@@ -58,6 +60,7 @@ pub struct Surroundings<'a> {
 
 enum Stage {
     Stateless(Box<dyn Stateless>),
+    Kube(Arc<Pods>),
     Limiter(LimiterConfig),
     Tail(ComponentId, Box<TailSampling>),
 }
@@ -80,6 +83,8 @@ struct Joint {
 /// would be counted twice.
 struct Pass<'a> {
     tenant: &'a TenantId,
+    /// Who sent it; nobody where it was held meanwhile.
+    peer: Option<IpAddr>,
     now: Nanos,
     export: &'a dyn Export,
     ended: Vec<(usize, Data)>,
@@ -96,6 +101,7 @@ struct Pipeline {
 pub struct Pipelines {
     all: Vec<Pipeline>,
     connectors: Vec<Joint>,
+    kubes: BTreeMap<ComponentId, Arc<Pods>>,
     memory: Budget,
 }
 
@@ -108,6 +114,11 @@ impl Pipelines {
             to: begun_by(config, id),
         });
         let connectors: Vec<Joint> = joints.collect();
+        let kubes = config.processors.iter().filter_map(|(id, processor)| match processor {
+            ProcessorConfig::Kube(config) => Some((id.clone(), Arc::new(Pods::new((**config).clone())))),
+            _ => None,
+        });
+        let kubes: BTreeMap<ComponentId, Arc<Pods>> = kubes.collect();
         for written in &config.pipelines {
             let mut stages = Vec::new();
             let mut batch: Option<BatchConfig> = None;
@@ -116,6 +127,7 @@ impl Pipelines {
                     // Batches change nothing in what they hold, so that they are gathered last, in front of
                     // the exporters that profit.
                     Some(ProcessorConfig::Batch(config)) => batch = Some(*config),
+                    Some(ProcessorConfig::Kube(_)) => stages.extend(kubes.get(id).cloned().map(Stage::Kube)),
                     Some(processor) => stages.push(stage(&written.id, id, processor, around)?),
                     None => debug_assert!(false, "the check finds processors that are not defined"),
                 }
@@ -134,7 +146,7 @@ impl Pipelines {
             let to = to.collect();
             all.push(Pipeline { signal: written.signal, has_receiver: written.has_receiver, stages, to });
         }
-        Ok(Self { all, connectors, memory: around.memory.clone() })
+        Ok(Self { all, connectors, kubes, memory: around.memory.clone() })
     }
 
     /// The account that `memory_limiter` watches.
@@ -142,29 +154,33 @@ impl Pipelines {
         &self.memory
     }
 
+    /// What each `k8sattributes` knows: to be told of the cluster's pods.
+    pub fn kubes(&self) -> Vec<Arc<Pods>> {
+        self.kubes.values().cloned().collect()
+    }
+
     /// Whether any pipeline takes this signal from receivers.
     pub fn receives(&self, signal: Signal) -> bool {
         self.all.iter().any(|p| p.has_receiver && p.signal == signal)
     }
 
-    /// Takes a received batch through every pipeline of its signal. On an error some of them may have stored it.
-    pub fn receive(&self, tenant: &TenantId, data: Data, now: Nanos, export: &dyn Export) -> Result<(), Refusal> {
-        let signal = data.signal();
-        let takers: Vec<usize> =
-            (0..self.all.len()).filter(|k| self.all[*k].has_receiver && self.all[*k].signal == signal).collect();
-        self.pass(&takers, tenant, data, now, export)
-    }
-
-    /// A batch through some pipelines, then into the connectors at their ends.
-    fn pass(
+    /// Takes a received batch through every pipeline of its signal. `peer`: who sent it. On an error some of them may
+    /// have stored it.
+    pub fn receive(
         &self,
-        to: &[usize],
-        tenant: &TenantId,
+        (tenant, peer): (&TenantId, Option<IpAddr>),
         data: Data,
         now: Nanos,
         export: &dyn Export,
     ) -> Result<(), Refusal> {
-        let mut pass = Pass { tenant, now, export, ended: Vec::new() };
+        let signal = data.signal();
+        let takers: Vec<usize> =
+            (0..self.all.len()).filter(|k| self.all[*k].has_receiver && self.all[*k].signal == signal).collect();
+        self.pass(&takers, data, Pass { tenant, peer, now, export, ended: Vec::new() })
+    }
+
+    /// A batch through some pipelines, then into the connectors at their ends.
+    fn pass(&self, to: &[usize], data: Data, mut pass: Pass<'_>) -> Result<(), Refusal> {
         self.fan_out(to, data, &mut pass)?;
         self.connect(pass);
         Ok(())
@@ -189,6 +205,7 @@ impl Pipelines {
         let pipeline = &self.all[pipeline];
         for stage in &pipeline.stages[from..] {
             match stage {
+                Stage::Kube(pods) => pods.process(&mut data, pass.peer, pass.now)?,
                 Stage::Limiter(limiter) => limiter.check(&self.memory).map_err(WriteError::from)?,
                 Stage::Stateless(processor) => processor.process(&mut data, pass.now)?,
                 Stage::Tail(_, tail) => {
@@ -265,7 +282,8 @@ impl Pipelines {
                 joint.connector.keep_for_later(tenant, data);
                 continue;
             }
-            match self.pass(&joint.to, &tenant, data.clone(), now, export) {
+            let pass = Pass { tenant: &tenant, peer: None, now, export, ended: Vec::new() };
+            match self.pass(&joint.to, data.clone(), pass) {
                 Ok(()) => {}
                 Err(error @ Refusal::Write(_)) => {
                     joint.connector.keep_for_later(tenant, data);
@@ -341,7 +359,7 @@ impl Pipelines {
     ) -> Result<(), Refusal> {
         let spans: Vec<ResourceSpans> = std::mem::take(&mut batch.spans);
         if !spans.is_empty() {
-            let mut pass = Pass { tenant: &batch.tenant, now, export, ended: Vec::new() };
+            let mut pass = Pass { tenant: &batch.tenant, peer: None, now, export, ended: Vec::new() };
             match self.run(pipeline, at + 1, Data::Traces(spans.clone()), &mut pass) {
                 Ok(()) => self.connect(pass),
                 // The store is full or failing: tried again at the next tick, before anything else is decided.
@@ -398,6 +416,7 @@ fn stage(
         ProcessorConfig::Redaction(config) => boxed(Box::new(config.clone())),
         ProcessorConfig::Transform(config) => boxed(Box::new(config.clone())),
         ProcessorConfig::MemoryLimiter(config) => Ok(Stage::Limiter(*config)),
+        ProcessorConfig::Kube(_) => unreachable!("one is shared by all pipelines"),
         ProcessorConfig::Batch(_) => unreachable!("batches are gathered in front of the exporters"),
         ProcessorConfig::TailSampling(config) => {
             let folder = format!("{}/{}", around.folder, folder_of(pipeline, id));

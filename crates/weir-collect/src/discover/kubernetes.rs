@@ -6,6 +6,7 @@
 
 mod client;
 mod endpoints;
+pub(crate) mod follow;
 mod ingress;
 mod node;
 pub(crate) mod object;

@@ -336,3 +336,72 @@ async fn nodes_services_and_ingresses() {
     urls.sort();
     assert_eq!(urls, ["http://b.org/", "https://a.example.org/x", "https://a.example.org/y"]);
 }
+
+/// What a follower heard last, by kind and name.
+#[derive(Default)]
+struct Heard(Mutex<(BTreeMap<String, String>, bool)>);
+
+impl Heard {
+    fn note(&self, key: String, what: Option<String>) {
+        let known = &mut self.0.lock().unwrap().0;
+        match what {
+            Some(what) => drop(known.insert(key, what)),
+            None => drop(known.remove(&key)),
+        }
+    }
+    fn all(&self) -> String {
+        let known = &self.0.lock().unwrap().0;
+        known.iter().map(|(key, what)| format!("{key}={what}")).collect::<Vec<_>>().join(" ")
+    }
+}
+
+impl weir_collect::kubernetes::Follower for Heard {
+    fn pod(&self, namespace: &str, name: &str, pod: Option<&weir_collect::kubernetes::Pod>) {
+        self.note(format!("pod/{namespace}/{name}"), pod.map(|pod| pod.status.pod_ip.clone()));
+    }
+    fn namespace(&self, name: &str, meta: Option<&weir_collect::kubernetes::Meta>) {
+        self.note(format!("namespace/{name}"), meta.map(|meta| meta.uid.clone()));
+    }
+    fn node(&self, name: &str, meta: Option<&weir_collect::kubernetes::Meta>) {
+        self.note(format!("node/{name}"), meta.map(|meta| meta.uid.clone()));
+    }
+    fn listed(&self) {
+        self.0.lock().unwrap().1 = true;
+    }
+}
+
+#[tokio::test]
+async fn a_follower_hears_of_pods_and_what_they_belong_to() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let fake = Fake::new();
+    fake.add(PODS, "ADDED", pod("web-a", "10.0.0.1"));
+    fake.add("/api/v1/namespaces", "ADDED", json!({"metadata": {"name": "shop", "uid": "s1"}}));
+    fake.add("/api/v1/nodes", "ADDED", json!({"metadata": {"name": "n1", "uid": "m1"}}));
+    let address = fake.serve().await;
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("config");
+    let text = format!(
+        "current-context: c\ncontexts: [{{name: c, context: {{cluster: l}}}}]\nclusters: [{{name: l, cluster: {{server: 'http://{address}'}}}}]\n"
+    );
+    std::fs::write(&kubeconfig, text).unwrap();
+    let options = weir_collect::kubernetes::FollowOptions {
+        kubeconfig_file: Some(kubeconfig),
+        with_namespaces: true,
+        with_nodes: true,
+        ..Default::default()
+    };
+    let (heard, stop) = (Arc::new(Heard::default()), tokio_util::sync::CancellationToken::new());
+    let following = tokio::spawn(weir_collect::kubernetes::follow(options, heard.clone(), stop.clone()));
+    let hears = async |want: &str| wait_for(want, || heard.all() == want, || heard.all()).await;
+    hears("namespace/shop=s1 node/n1=m1 pod/shop/web-a=10.0.0.1").await;
+    wait_for("all to be listed", || heard.0.lock().unwrap().1, || heard.all()).await;
+    fake.add(PODS, "ADDED", pod("web-b", "10.0.0.2"));
+    fake.add(PODS, "DELETED", pod("web-a", "10.0.0.1"));
+    hears("namespace/shop=s1 node/n1=m1 pod/shop/web-b=10.0.0.2").await;
+    // What goes away while nobody watches is told as soon as the list is read again.
+    fake.forget();
+    fake.add(PODS, "DELETED", pod("web-b", "10.0.0.2"));
+    hears("namespace/shop=s1 node/n1=m1").await;
+    stop.cancel();
+    following.await.unwrap();
+}

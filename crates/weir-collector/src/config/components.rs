@@ -41,6 +41,7 @@ const KINDS: &[(Role, &str, &[Signal])] = &[
     (Role::Processor, "attributes", &Signal::ALL),
     (Role::Processor, "batch", &Signal::ALL),
     (Role::Processor, "filter", &Signal::ALL),
+    (Role::Processor, "k8sattributes", &Signal::ALL),
     (Role::Processor, "memory_limiter", &Signal::ALL),
     (Role::Processor, "probabilistic_sampler", TRACES_AND_LOGS),
     (Role::Processor, "redaction", &Signal::ALL),
@@ -66,6 +67,7 @@ const ALIASES: &[(Role, &str, &str)] = &[
     (Role::Exporter, "otlp_http", "otlphttp"),
     (Role::Exporter, "prometheus_remote_write", "prometheusremotewrite"),
     (Role::Exporter, "logging", "debug"),
+    (Role::Processor, "k8s_attributes", "k8sattributes"),
     (Role::Connector, "service_graph", "servicegraph"),
     (Role::Connector, "span_metrics", "spanmetrics"),
 ];

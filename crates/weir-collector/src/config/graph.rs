@@ -10,6 +10,7 @@ use super::{CollectorConfig, ComponentId, ProcessorConfig, receivers};
 use crate::batch::BatchConfig;
 use crate::connect::{ConnectorConfig, CountConfig, ServiceGraphConfig, SpanMetricsConfig};
 use crate::data::Signal;
+use crate::kube::KubeConfig;
 use crate::limiter::LimiterConfig;
 use crate::process::{AttributesConfig, FilterConfig, RedactionConfig, SamplerConfig, TransformConfig};
 use crate::tail::TailSamplingConfig;
@@ -228,6 +229,7 @@ fn read_processors(components: &Components<'_>) -> BTreeMap<ComponentId, Process
                 }
                 ProcessorConfig::Filter(filter)
             }
+            "k8sattributes" => ProcessorConfig::Kube(Box::new(KubeConfig::read(section))),
             "memory_limiter" => ProcessorConfig::MemoryLimiter(LimiterConfig::read(section)),
             "probabilistic_sampler" => ProcessorConfig::ProbabilisticSampler(SamplerConfig::read(section)),
             "redaction" => ProcessorConfig::Redaction(RedactionConfig::read(section)),
@@ -319,6 +321,14 @@ fn connect(written: &[Written<'_>], connectors: &Components<'_>, findings: &Find
             && k > 0
         {
             pipeline.processors[k].1.warn("should be the first processor: what comes before it is done in vain");
+        }
+        let place = |kind: &[&str]| {
+            pipeline.processors.iter().position(|(name, _)| kind.contains(&name.split('/').next().unwrap_or_default()))
+        };
+        if let (Some(tail), Some(kube)) = (place(&["tail_sampling"]), place(&["k8sattributes", "k8s_attributes"]))
+            && tail < kube
+        {
+            pipeline.processors[kube].1.warn("should stand before tail_sampling, which forgets who sent a span");
         }
         pipelines.push(PipelineConfig {
             id: pipeline.id.clone(),

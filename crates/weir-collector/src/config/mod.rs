@@ -18,6 +18,7 @@ use std::path::Path;
 use crate::batch::BatchConfig;
 use crate::connect::ConnectorConfig;
 use crate::data::Signal;
+use crate::kube::KubeConfig;
 use crate::limiter::LimiterConfig;
 use crate::process::{AttributesConfig, FilterConfig, RedactionConfig, SamplerConfig, TransformConfig};
 use crate::tail::TailSamplingConfig;
@@ -65,6 +66,7 @@ pub enum ProcessorConfig {
     Attributes(AttributesConfig),
     Batch(BatchConfig),
     Filter(FilterConfig),
+    Kube(Box<KubeConfig>),
     MemoryLimiter(LimiterConfig),
     ProbabilisticSampler(SamplerConfig),
     Redaction(RedactionConfig),

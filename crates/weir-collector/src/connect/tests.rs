@@ -71,7 +71,7 @@ impl Bench {
         bench
     }
     fn put(&self, ms: i64, data: Data) {
-        self.pipelines.receive(&TenantId::anonymous(), data, at(ms), &self.exported).unwrap();
+        self.pipelines.receive((&TenantId::anonymous(), None), data, at(ms), &self.exported).unwrap();
     }
     /// What a tick gives.
     fn tick(&self, ms: i64) -> Vec<String> {
@@ -490,7 +490,7 @@ fn a_batch_that_is_sent_again_is_counted_once() {
     let bench = Bench { pipelines: Pipelines::open(&config, &around).unwrap(), exported: Exported::default() };
     let one = || spans(SHOP, &[(2, "a", 1, 0, 1, 0, &[])]);
     *bench.exported.is_full.lock() = true;
-    let refused = bench.pipelines.receive(&TenantId::anonymous(), one(), at(1), &bench.exported);
+    let refused = bench.pipelines.receive((&TenantId::anonymous(), None), one(), at(1), &bench.exported);
     assert!(refused.is_err());
     *bench.exported.is_full.lock() = false;
     bench.put(2, one());

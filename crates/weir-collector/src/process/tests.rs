@@ -52,7 +52,7 @@ fn through(processor: &str, data: Data) -> Result<Option<Data>, Refusal> {
     let name = processor.split(':').next().unwrap_or_default().trim();
     let pipelines = open(data.signal(), &format!("  {processor}"), name);
     let exported = Exported::default();
-    pipelines.receive(&TenantId::anonymous(), data, at(0), &exported)?;
+    pipelines.receive((&TenantId::anonymous(), None), data, at(0), &exported)?;
     let mut all = exported.0.into_inner();
     assert!(all.len() <= 1);
     Ok(all.pop())
@@ -355,10 +355,10 @@ fn batches_are_sent_by_size_and_by_time() {
     let sizes = || exported.0.lock().drain(..).map(|d| d.n_items()).collect::<Vec<_>>();
     let tenant = TenantId::anonymous();
     let other = TenantId::parse("other").unwrap();
-    pipelines.receive(&tenant, records(3), at(0), &exported).unwrap();
-    pipelines.receive(&other, records(3), at(100), &exported).unwrap();
+    pipelines.receive((&tenant, None), records(3), at(0), &exported).unwrap();
+    pipelines.receive((&other, None), records(3), at(100), &exported).unwrap();
     assert_eq!(sizes(), [0; 0]);
-    pipelines.receive(&tenant, records(10), at(100), &exported).unwrap();
+    pipelines.receive((&tenant, None), records(10), at(100), &exported).unwrap();
     assert_eq!(sizes(), [6, 6, 1], "full, in parts of at most six");
     pipelines.tick(at(299), &exported).unwrap();
     assert_eq!(sizes(), [0; 0]);
@@ -372,7 +372,7 @@ fn short_memory_refuses_for_now() {
         open(Signal::Logs, &format!("  memory_limiter: {{check_interval: 1s, {limit}}}"), "memory_limiter")
     };
     let send = |pipelines: &Pipelines| {
-        pipelines.receive(&TenantId::anonymous(), logs(&[("x", 9, json!({}))]), at(0), &Exported::default())
+        pipelines.receive((&TenantId::anonymous(), None), logs(&[("x", 9, json!({}))]), at(0), &Exported::default())
     };
     assert!(send(&limiter("limit_mib: 10")).is_ok());
     let pipelines = limiter("limit_percentage: 10, spike_limit_percentage: 5");
@@ -406,6 +406,6 @@ fn connectors_pass_on_to_other_pipelines() {
         }
     }
     let named = Named(Mutex::default());
-    pipelines.receive(&TenantId::anonymous(), two(), at(0), &named).unwrap();
+    pipelines.receive((&TenantId::anonymous(), None), two(), at(0), &named).unwrap();
     assert_eq!(named.0.into_inner(), [("nop".to_owned(), 2), ("nop/b".to_owned(), 1)]);
 }

@@ -1,5 +1,6 @@
 //! The OpenTelemetry Collector inside: requests of OTLP through the pipelines of `--collector-config`.
 
+mod kube;
 mod queue;
 mod send;
 
@@ -128,6 +129,7 @@ impl Running {
             exporters.insert(id.clone(), made);
         }
         let running = Arc::new(Self { pipelines, exporters, ingest, arrivals, instance });
+        kube::start(running.pipelines.kubes(), running.ingest.clock(), &shutdown, &tasks);
         tasks.spawn(tick(running.clone(), shutdown, drain));
         Ok(running)
     }
@@ -194,7 +196,8 @@ impl Running {
         let clock = self.ingest.clock();
         let n = data.n_items() as u64;
         let mut accepted = amount;
-        match self.pipelines.receive(tenant, data, clock.now_nanos(), self) {
+        let peer = sender.address.parse().ok();
+        match self.pipelines.receive((tenant, peer), data, clock.now_nanos(), self) {
             Ok(()) => {}
             Err(Refusal::Write(error)) => {
                 let failed = Refused { reason: RefusedReason::Limit, example: error.to_string(), count: 1 };

@@ -63,7 +63,7 @@ pub(super) fn set(out: &mut LabelMap, name: &str, value: impl Into<String>) {
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct Meta {
+pub struct Meta {
     pub name: String,
     pub namespace: String,
     pub uid: String,
@@ -75,9 +75,10 @@ pub(super) struct Meta {
 
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct OwnerReference {
+pub struct OwnerReference {
     pub kind: String,
     pub name: String,
+    pub uid: String,
     pub controller: bool,
 }
 
@@ -86,7 +87,7 @@ macro_rules! object {
     ($name:ident, $plural:literal, $api:literal, $namespaced:literal, { $($(#[$m:meta])* $field:ident : $type:ty),* $(,)? }) => {
         #[derive(Clone, Debug, Default, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
-        pub(super) struct $name {
+        pub struct $name {
             pub metadata: Meta,
             $($(#[$m])* pub $field: $type,)*
         }
@@ -107,7 +108,7 @@ macro_rules! section {
     ($name:ident { $($(#[$m:meta])* $field:ident : $type:ty),* $(,)? }) => {
         #[derive(Clone, Debug, Default, Deserialize)]
         #[serde(rename_all = "camelCase", default)]
-        pub(super) struct $name { $($(#[$m])* pub $field: $type,)* }
+        pub struct $name { $($(#[$m])* pub $field: $type,)* }
     };
 }
 
@@ -144,11 +145,18 @@ section!(ServiceStatus {});
 section!(ServicePort { name: String, port: u32, protocol: String });
 
 object!(Pod, "pods", "/api/v1", true, { spec: PodSpec, status: PodStatus });
-section!(PodSpec { node_name: String, containers: Vec<Container>, init_containers: Vec<Container> });
+section!(PodSpec {
+    node_name: String,
+    hostname: String,
+    host_network: bool,
+    containers: Vec<Container>,
+    init_containers: Vec<Container>,
+});
 section!(Container { name: String, image: String, ports: Vec<ContainerPort> });
 section!(ContainerPort { name: String, container_port: u32, protocol: String });
 section!(PodStatus {
     phase: String,
+    start_time: String,
     #[serde(rename = "podIP")]
     pod_ip: String,
     #[serde(rename = "hostIP")]
