@@ -23,7 +23,7 @@ impl fmt::Debug for CollectorMetrics {
 
 type Figure = fn(&TailStats) -> u64;
 
-const COUNTERS: [(&str, &str, Figure); 3] = [
+const COUNTERS: [(&str, &str, Figure); 4] = [
     ("otelcol_processor_tail_sampling_new_trace_id_received", "Traces that were seen for the first time", |s| {
         s.new_traces
     }),
@@ -37,6 +37,7 @@ const COUNTERS: [(&str, &str, Figure); 3] = [
         "Spans that came after the decision about their trace",
         |s| s.late_spans,
     ),
+    ("weir_collector_tail_sampling_early_decisions", "Traces that were kept before their time had come", |s| s.early),
 ];
 
 const GAUGES: [(&str, &str, Figure); 2] = [

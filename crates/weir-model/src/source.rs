@@ -385,6 +385,10 @@ pub trait SpanBatch {
     fn durations(&self, out: &mut Vec<i64>);
     /// Of the fragment's attribute `k`; where a span has it twice, the first.
     fn values(&self, k: usize, out: &mut Vec<ValueCode>);
+    /// `false` where no span of the batch has the fragment's attribute `k`.
+    fn has_values(&self, _k: usize) -> bool {
+        true
+    }
     fn value(&self, k: usize, code: ValueCode) -> Result<Option<AttrValue>, ReadError>;
     fn trace_id(&self, row: usize) -> TraceId;
     /// Start and end of one span, whatever the fragment asked for.

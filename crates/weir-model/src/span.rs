@@ -130,6 +130,19 @@ impl From<&str> for AttrValue {
 
 pub type Attributes = Vec<(Arc<str>, AttrValue)>;
 
+/// Attribute of the spans of a trace that was kept by a draw: how many traces it stands for.
+pub const SAMPLING_WEIGHT: &str = "weir.sampling.weight";
+
+/// How many spans one stands for, as [`SAMPLING_WEIGHT`] says; one without it stands for itself.
+pub fn weight_of(value: Option<&AttrValue>) -> f64 {
+    let weight = match value {
+        Some(AttrValue::Double(v)) => *v,
+        Some(AttrValue::Int(v)) => *v as f64,
+        _ => 1.0,
+    };
+    if weight.is_finite() && weight >= 1.0 { weight } else { 1.0 }
+}
+
 pub fn attr<'a>(attributes: &'a [(Arc<str>, AttrValue)], name: &str) -> Option<&'a AttrValue> {
     attributes.iter().find(|(n, _)| &**n == name).map(|(_, v)| v)
 }

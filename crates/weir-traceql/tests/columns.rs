@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use weir_events::{MemSpans, SpanStore, SpanStoreOptions};
 use weir_model::sink::SpanSink;
 use weir_model::source::{ReadContext, SpanSource};
+use weir_model::span::SAMPLING_WEIGHT;
 use weir_model::{
     AttrValue, Budget, Nanos, Resource, Scope, Span, SpanId, SpanKind, SpanStatus, StatusCode, TenantId, TraceId,
 };
@@ -31,13 +32,31 @@ fn attributes() -> impl Strategy<Value = Vec<(Arc<str>, AttrValue)>> {
         .prop_map(|list| list.into_iter().map(|(name, value)| (name.as_str().into(), value)).collect())
 }
 
+/// Few spans stand for others; in sums of these nothing is rounded.
+fn weight() -> impl Strategy<Value = Option<AttrValue>> {
+    prop_oneof![
+        6 => Just(None),
+        1 => prop_oneof![Just(2.5), Just(4.0), Just(0.5)].prop_map(|v| Some(AttrValue::Double(v))),
+        1 => Just(Some(AttrValue::Int(8))),
+        1 => Just(Some(AttrValue::from("4"))),
+    ]
+}
+
 fn span() -> impl Strategy<Value = Arc<Span>> {
     let kind = prop_oneof![Just(SpanKind::Internal), Just(SpanKind::Server), Just(SpanKind::Consumer)];
     let code = prop_oneof![Just(StatusCode::Unset), Just(StatusCode::Ok), Just(StatusCode::Error)];
     let ids = (1..30_u8, 1..6_u8, proptest::option::of(1..6_u8), kind);
     let times = (0..100 * SECOND, 0..3_000_000_i64);
-    (ids, times, ("[p-r]", code), attributes(), attributes(), "[s-u]").prop_map(
-        |((trace, id, parent, kind), (start, length), (name, code), attributes, mut resource, service)| {
+    (ids, times, ("[p-r]", code), (attributes(), weight()), attributes(), "[s-u]").prop_map(
+        |(
+            (trace, id, parent, kind),
+            (start, length),
+            (name, code),
+            (mut attributes, weight),
+            mut resource,
+            service,
+        )| {
+            attributes.extend(weight.map(|weight| (SAMPLING_WEIGHT.into(), weight)));
             resource.push(("service.name".into(), AttrValue::from(service.as_str())));
             Arc::new(Span {
                 trace_id: TraceId([trace; 16]),
@@ -57,7 +76,7 @@ fn span() -> impl Strategy<Value = Arc<Span>> {
     )
 }
 
-const FILTERS: [&str; 14] = [
+const FILTERS: [&str; 15] = [
     "{}",
     "{ status = error }",
     "{ resource.service.name = `s` && name != `p` }",
@@ -69,6 +88,7 @@ const FILTERS: [&str; 14] = [
     "{ span.a = 0.5 || !(span.c = true) }",
     "{ span.a = nil } | select(span.b)",
     "{ span.c + 1 > 3 }",
+    "{ span.weir.sampling.weight > 2 }",
     // These have to see the trace.
     "{ trace:rootName = `p` }",
     "{ name = `p` } >> { name = `q` }",

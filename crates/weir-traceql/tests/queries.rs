@@ -211,10 +211,14 @@ fn answers_name_what_the_query_names() {
 }
 
 fn metric_lines(query: &str) -> String {
+    metric_lines_of(spans(), query)
+}
+
+fn metric_lines_of(spans: Vec<TraceData>, query: &str) -> String {
     let parsed = parse(query).unwrap_or_else(|e| panic!("{query}: {e}"));
     let params = MetricsParams { start: Nanos(0), end: Nanos(30 * SECOND), step_nanos: 10 * SECOND, exemplars: 0 };
     let context = ReadContext::unlimited();
-    let result = now(metrics(&VecSpans(spans()), &TenantId::anonymous(), parsed, params, &context)).unwrap();
+    let result = now(metrics(&VecSpans(spans), &TenantId::anonymous(), parsed, params, &context)).unwrap();
     let label = |(name, value): &(String, LabelValue)| match value {
         LabelValue::Nil => format!("{name}=nil"),
         LabelValue::Attribute(value) => format!("{name}={}", value.to_text()),
@@ -288,6 +292,29 @@ fn spans_become_series() {
         "resource.service.name=api 1@20 0@30\nresource.service.name=gate 1@10",
     );
     check_metrics("{} | count_over_time() > 1", "__name__=count_over_time 4@20");
+}
+
+#[test]
+fn a_span_that_stands_for_others_counts_as_many() {
+    let kept = |trace: u8, ms: i64, weight: f64| {
+        let mut span = span(trace, 1, 0, "api", "GET", 5, ms);
+        span.attributes.push((weir_model::span::SAMPLING_WEIGHT.into(), AttrValue::Double(weight)));
+        TraceData { trace_id: span.trace_id, spans: vec![Arc::new(span)] }
+    };
+    // An error that was kept for itself, and one of ten of the others.
+    let data = vec![kept(1, 1000, 1.0), kept(2, 100, 10.0), kept(3, 100, f64::NAN)];
+    let check = |query: &str, want: &str| assert_eq!(metric_lines_of(data.clone(), query), want, "{query}");
+    check("{} | count_over_time()", "__name__=count_over_time 12@10 0@20 0@30");
+    check("{} | rate()", "__name__=rate 1.2@10 0@20 0@30");
+    check("{} | sum_over_time(duration)", "__name__=sum_over_time 2.1@10");
+    check("{} | avg_over_time(duration)", "__name__=avg_over_time 0.175@10");
+    check("{} | max_over_time(duration)", "__name__=max_over_time 1@10");
+    check(
+        "{} | histogram_over_time(duration)",
+        "__bucket=0.134217728 11@10 0@20 0@30\n__bucket=1.073741824 1@10 0@20 0@30",
+    );
+    let compared = metric_lines_of(data.clone(), "{} | compare({ duration > 500ms })");
+    assert!(compared.contains("__meta_type=baseline,name=GET 11@10"), "{compared}");
 }
 
 #[test]

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::trace::v1::Span;
+
 use super::bucket::Bucket;
 use super::policy::{Composite, Policy, Rule};
 use crate::config::{Field, Section};
@@ -16,11 +18,14 @@ pub struct TailSamplingConfig {
     pub num_traces: usize,
     pub sampled_cache_size: usize,
     pub non_sampled_cache_size: usize,
+    /// weir's own: an error, or a root that is slow enough, decides at once where nothing can overrule it any more.
+    pub early_decision: bool,
     /// The first vote to sample ends the asking.
     pub sample_on_first_match: bool,
     pub policies: Vec<Policy>,
 }
 
+const STATUS_ERROR: i32 = 2;
 /// Policies within policies.
 const DEPTH_MAX: usize = 8;
 
@@ -37,11 +42,18 @@ impl TailSamplingConfig {
             num_traces: section.size_or("num_traces", 50_000),
             sampled_cache_size,
             non_sampled_cache_size,
+            early_decision: section.bool_or("early_decision", false),
             sample_on_first_match: section.bool_or("sample_on_first_match", false),
             policies: policies(&section, "policies", 0),
         };
         if read.num_traces == 0 {
             section.error("num_traces is zero: no trace could wait for its decision");
+        }
+        if read.early_decision && Early::of(&read).is_none() {
+            section.at().warn(
+                "early_decision has no effect: no policy keeps errors or slow traces, or one that drops, is inverted or \
+                 limits a rate could still overrule it",
+            );
         }
         // A hint for sizes of tables, which grow as they need here.
         section.get("expected_new_traces_per_sec");
@@ -51,6 +63,38 @@ impl TailSamplingConfig {
         section.unsupported(&["block_on_overflow", "decision_wait_after_root_received", "maximum_trace_size_bytes"]);
         section.finish();
         read
+    }
+}
+
+/// What is reason enough to keep a trace, whatever else comes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Early {
+    pub on_error: bool,
+    /// Of a root that lasts at least so long.
+    pub slow_ms: Option<u64>,
+}
+
+impl Early {
+    /// `None` when nothing may be decided before its time.
+    pub fn of(config: &TailSamplingConfig) -> Option<Self> {
+        if !config.early_decision || config.policies.iter().any(Policy::can_overrule) {
+            return None;
+        }
+        let rules = || config.policies.iter().map(|policy| &policy.rule);
+        let keeps_errors = |rule: &Rule| matches!(rule, Rule::StatusCode(codes) if codes.contains(&STATUS_ERROR));
+        let slow = |rule: &Rule| match rule {
+            Rule::Latency { threshold_ms, upper_ms: 0 } => Some(*threshold_ms),
+            _ => None,
+        };
+        let early = Self { on_error: rules().any(keeps_errors), slow_ms: rules().filter_map(slow).min() };
+        (early.on_error || early.slow_ms.is_some()).then_some(early)
+    }
+
+    pub fn is_reason(&self, span: &Span) -> bool {
+        let is_error = || span.status.as_ref().is_some_and(|status| status.code == STATUS_ERROR);
+        let took_ms = || span.end_time_unix_nano.saturating_sub(span.start_time_unix_nano) / 1_000_000;
+        (self.on_error && is_error())
+            || (span.parent_span_id.is_empty() && self.slow_ms.is_some_and(|threshold| took_ms() >= threshold))
     }
 }
 

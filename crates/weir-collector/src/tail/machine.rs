@@ -10,13 +10,12 @@ use weir_model::budget::BudgetExceeded;
 use weir_model::{Budget, Nanos, Reservation, TenantId, TraceId};
 
 use super::cache::Lru;
-use super::config::TailSamplingConfig;
+use super::config::{Early, TailSamplingConfig};
 use super::policy::{Trace, Verdict, Vote, decide};
 use super::trace::{Around, Packed};
 use crate::data::set;
 
-/// Attribute of the spans of a trace that was kept by a draw: how many traces it stands for.
-pub const WEIGHT: &str = "weir.sampling.weight";
+pub use weir_model::span::SAMPLING_WEIGHT as WEIGHT;
 
 type Key = (TenantId, TraceId);
 
@@ -68,6 +67,8 @@ pub struct TailStats {
     pub late_spans: u64,
     pub sampled: u64,
     pub not_sampled: u64,
+    /// Decided before their time.
+    pub early: u64,
     pub traces_in_memory: u64,
     pub waiting_bytes: u64,
     /// By policy: how often it voted to sample, and how often it did not.
@@ -81,6 +82,9 @@ pub(crate) struct Machine {
     arrived: VecDeque<(Key, u64)>,
     /// Those that are not decided, the same way.
     waiting: VecDeque<(Key, u64)>,
+    /// What may be decided before its time, and the traces for which there was reason to.
+    early: Option<Early>,
+    hurried: VecDeque<(Key, u64)>,
     sampled: Lru<Key>,
     not_sampled: Lru<Key>,
     memory: Reservation,
@@ -95,6 +99,8 @@ impl Machine {
             traces: AHashMap::default(),
             arrived: VecDeque::new(),
             waiting: VecDeque::new(),
+            early: Early::of(&config),
+            hurried: VecDeque::new(),
             sampled: Lru::new(config.sampled_cache_size),
             not_sampled: Lru::new(config.non_sampled_cache_size),
             memory: budget.try_reserve(0)?,
@@ -194,10 +200,16 @@ impl Machine {
                 for span in &scope.spans {
                     let Ok(id) = <[u8; 16]>::try_from(&span.trace_id[..]) else { continue };
                     let key = (tenant.clone(), TraceId(id));
-                    if let State::Waiting { spans, bytes, .. } = &mut self.trace(&key, now, segment).state {
+                    let is_reason = self.early.is_some_and(|early| early.is_reason(span));
+                    let held = self.trace(&key, now, segment);
+                    let life = held.life;
+                    if let State::Waiting { spans, bytes, .. } = &mut held.state {
                         let more = spans.push(&around, span);
                         *bytes += more;
                         grown += more;
+                    }
+                    if is_reason {
+                        self.hurried.push_back((key.clone(), life));
                     }
                     touched.push(key);
                 }
@@ -262,6 +274,15 @@ impl Machine {
     pub fn tick(&mut self, now: Nanos, limit: usize) -> Vec<Decided> {
         let mut decided = Vec::new();
         let wait = i64::try_from(self.config.decision_wait.as_nanos()).unwrap_or(i64::MAX);
+        while decided.len() < limit
+            && let Some((key, life)) = self.hurried.pop_front()
+        {
+            if self.traces.get(&key).is_some_and(|held| held.life == life) {
+                let made = self.decide(key, now);
+                self.stats.early += u64::from(made.is_some());
+                decided.extend(made);
+            }
+        }
         while decided.len() < limit {
             let Some((key, life)) = self.waiting.front() else { break };
             let due = match self.traces.get(key) {

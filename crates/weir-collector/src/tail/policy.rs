@@ -142,7 +142,29 @@ fn is_drawn(id: TraceId, percentage: f64, salt: &str) -> bool {
     fnv1a_64(&[salt.as_bytes(), &id.0]) <= below as u64 && percentage > 0.0
 }
 
+impl Rule {
+    /// Within `and`, inverted votes are plain ones; limits stay limits.
+    fn spends(&self) -> bool {
+        match self {
+            Self::RateLimiting(_) | Self::BytesLimiting(_) | Self::Composite(_) => true,
+            Self::And(all) | Self::Drop(all) => all.iter().any(|policy| policy.rule.spends()),
+            Self::Not(one) => one.rule.spends(),
+            _ => false,
+        }
+    }
+}
+
 impl Policy {
+    /// Whether its vote could turn another one's to sample, or spends what is limited.
+    pub(super) fn can_overrule(&self) -> bool {
+        match &self.rule {
+            Rule::StringAttribute { invert, .. }
+            | Rule::NumericAttribute { invert, .. }
+            | Rule::BooleanAttribute { invert, .. } => *invert,
+            other => other.spends() || matches!(other, Rule::Drop(_) | Rule::Not(_)),
+        }
+    }
+
     /// Limits spend when asked.
     pub(crate) fn vote(&mut self, trace: &mut Trace<'_>) -> Result<Vote, EvalError> {
         Ok(match &mut self.rule {

@@ -418,3 +418,55 @@ fn a_full_disk_and_a_full_account_refuse_before_anything_is_held() {
     assert!(matches!(error, TailError::Budget(_)), "{error}");
     assert_eq!(budget.used_bytes(), 0);
 }
+
+#[test]
+fn errors_and_slow_roots_decide_at_once_where_nothing_can_overrule_them() {
+    let keep = "- {name: errors, type: status_code, status_code: {status_codes: [ERROR]}}\n\
+                - {name: slow, type: latency, latency: {threshold_ms: 500}}\n\
+                - {name: rest, type: probabilistic, probabilistic: {sampling_percentage: 0}}\n";
+    let open = |early: &str, more: &str| {
+        open(config(&format!("{early}decision_wait: 10s\npolicies:\n{keep}{more}")), &Arc::new(SimDir::new(1)))
+    };
+    let early = "early_decision: true\n";
+    // Traces 1: nothing, 2: an error, 3: a slow root, 4: slow, but no root.
+    let put = |tail: &TailSampling| {
+        let mut inner = trace(4, 1, 900);
+        inner.spans[0].parent_span_id = vec![9; 8];
+        for made in [trace(1, 2, 10), trace(2, 2, 10).status(2), trace(3, 1, 600), inner] {
+            assert_eq!(tail.offer(&TenantId::anonymous(), made.groups(), at(0)).unwrap(), []);
+        }
+    };
+    let kept = |tail: &TailSampling, now: Nanos| -> Vec<u8> {
+        let batches = tail.tick(now);
+        let mut ids: Vec<u8> = Vec::new();
+        for batch in &batches {
+            let spans = batch.spans.iter().flat_map(|g| &g.scope_spans).flat_map(|s| &s.spans);
+            ids.extend(spans.map(|span| span.trace_id[0]));
+            tail.settle(batch).unwrap();
+        }
+        ids.sort_unstable();
+        ids
+    };
+    let tail = open(early, "");
+    put(&tail);
+    assert_eq!(kept(&tail, at(100)), [2, 2, 3]);
+    assert_eq!(tail.stats().early, 2);
+    // What comes later follows at once, and nothing is decided twice.
+    let late = tail.offer(&TenantId::anonymous(), trace(2, 1, 1).groups(), at(200)).unwrap();
+    assert_eq!(late.len(), 1);
+    assert_eq!(kept(&tail, at(10_000)), [4]);
+    for (early, more) in [
+        ("", ""),
+        (
+            early,
+            "- {name: d, type: drop, drop: {drop_sub_policy: [{name: a, type: span_count, span_count: {min_spans: 9}}]}}\n",
+        ),
+        (early, "- {name: i, type: boolean_attribute, boolean_attribute: {key: k, value: true, invert_match: true}}\n"),
+        (early, "- {name: r, type: rate_limiting, rate_limiting: {spans_per_second: 1000}}\n"),
+    ] {
+        let tail = open(early, more);
+        put(&tail);
+        assert_eq!(kept(&tail, at(100)), [0; 0], "{early}{more}");
+        assert!(kept(&tail, at(10_000)).len() >= 4, "{early}{more}");
+    }
+}

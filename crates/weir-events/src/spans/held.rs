@@ -169,6 +169,9 @@ impl SpanBatch for &HeldSpans {
     fn durations(&self, out: &mut Vec<i64>) {
         out.extend(self.spans[self.at.clone()].iter().map(|span| span.duration_nanos()));
     }
+    fn has_values(&self, k: usize) -> bool {
+        self.codes[k][self.at.clone()].iter().any(|code| *code != ValueCode::ABSENT)
+    }
     fn values(&self, k: usize, out: &mut Vec<ValueCode>) {
         out.extend_from_slice(&self.codes[k][self.at.clone()]);
     }

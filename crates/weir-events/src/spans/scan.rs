@@ -301,6 +301,9 @@ impl SpanBatch for &OpenBlock {
         }
         self.retain(out, from);
     }
+    fn has_values(&self, k: usize) -> bool {
+        !self.attributes[k].is_empty()
+    }
     fn values(&self, k: usize, out: &mut Vec<ValueCode>) {
         let from = out.len();
         let n_rows = self.contents.groups[self.group].rows.len();

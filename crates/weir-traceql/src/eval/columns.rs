@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ahash::AHashMap;
 use weir_model::source::{SpanBatch, SpanColumns, ValueCode};
+use weir_model::span::{SAMPLING_WEIGHT, weight_of};
 use weir_model::{Nanos, Span};
 
 use super::metrics::{Exemplar, MetricsParams, Table, add};
@@ -140,10 +141,23 @@ impl Plan {
         SpanColumns {
             start: Nanos(params.start.0.saturating_add(1)),
             end: Nanos(params.end.0.saturating_add(1)),
-            attributes: self.attributes.clone(),
+            attributes: self.read(),
             durations: self.of_duration || !self.durations.is_empty(),
             steps: Some((params.start, params.step_nanos)),
         }
+    }
+
+    /// Attributes that are read: those that the query names, and how many spans one stands for.
+    fn read(&self) -> Vec<String> {
+        let mut all = self.attributes.clone();
+        if self.weight_at() == all.len() {
+            all.push(SAMPLING_WEIGHT.to_owned());
+        }
+        all
+    }
+
+    fn weight_at(&self) -> usize {
+        self.attributes.iter().position(|name| name == SAMPLING_WEIGHT).unwrap_or(self.attributes.len())
     }
 
     /// Of the columns that are read of each span.
@@ -186,6 +200,9 @@ pub(super) struct Counting<'a> {
     codes: Vec<Vec<ValueCode>>,
     key: Vec<u64>,
     counts: Vec<u32>,
+    /// Empty where every span stands for itself.
+    weights: Vec<ValueCode>,
+    known_weights: AHashMap<(u32, u64), f64>,
 }
 
 impl<'a> Counting<'a> {
@@ -204,6 +221,8 @@ impl<'a> Counting<'a> {
             codes: vec![Vec::new(); plan.attributes.len()],
             key: Vec::new(),
             counts: Vec::new(),
+            weights: Vec::new(),
+            known_weights: AHashMap::new(),
         }
     }
 
@@ -220,6 +239,11 @@ impl<'a> Counting<'a> {
             self.table = Some(batch.table());
             self.by_form.clear();
             self.by_attributes.clear();
+            self.known_weights.clear();
+        }
+        self.weights.clear();
+        if batch.has_values(self.plan.weight_at()) {
+            batch.values(self.plan.weight_at(), &mut self.weights);
         }
         self.forms.clear();
         batch.forms(&mut self.forms);
@@ -234,7 +258,7 @@ impl<'a> Counting<'a> {
             batch.starts(&mut self.starts);
         }
         let needs_durations = self.plan.of_duration || !self.plan.durations.is_empty();
-        if in_one_step && !needs_durations && self.plan.attributes.is_empty() {
+        if in_one_step && !needs_durations && self.plan.attributes.is_empty() && self.weights.is_empty() {
             return match self.step(first.0) {
                 Some(step) => self.add_forms(batch, step, table),
                 None => Ok(()),
@@ -263,10 +287,11 @@ impl<'a> Counting<'a> {
             }
             let Verdict::In { row, number } = self.of_form(batch, form as u32, table)? else { continue };
             for _ in 0..if number.is_some() { n } else { 1 } {
-                add(&mut table.rows[row].cells[step], number, self.stage);
+                add(&mut table.rows[row].cells[step], number, 1.0, self.stage);
             }
             if number.is_none() {
                 table.rows[row].cells[step].count += u64::from(n) - 1;
+                table.rows[row].cells[step].weight += f64::from(n) - 1.0;
             }
             if table.rows[row].wants_exemplar(step, self.params.exemplars) {
                 let place = self.forms.iter().position(|of| *of as usize == form).unwrap_or(0);
@@ -297,14 +322,32 @@ impl<'a> Counting<'a> {
             };
             let Verdict::In { row, number } = verdict else { continue };
             let number = if self.plan.of_duration { Some(duration as f64) } else { number };
+            let weight = self.weight(batch, place)?;
             let row = &mut table.rows[row];
             row.is_duration |= self.plan.of_duration;
-            add(&mut row.cells[step], number, self.stage);
+            add(&mut row.cells[step], number, weight, self.stage);
             if row.wants_exemplar(step, self.params.exemplars) {
                 row.exemplars.push(exemplar(batch, place, number.filter(|_| !self.plan.of_duration))?);
             }
         }
         Ok(())
+    }
+
+    /// How many spans the one in this place stands for.
+    fn weight(&mut self, batch: &dyn SpanBatch, place: usize) -> Result<f64, QueryError> {
+        let code = self.weights.get(place).copied().unwrap_or(ValueCode::ABSENT);
+        if code == ValueCode::ABSENT {
+            return Ok(1.0);
+        }
+        if let Some(known) = self.known_weights.get(&(code.column, code.raw)) {
+            return Ok(*known);
+        }
+        let weight = weight_of(batch.value(self.plan.weight_at(), code)?.as_ref());
+        if self.known_weights.len() >= KNOWN_MAX {
+            self.known_weights.clear();
+        }
+        self.known_weights.insert((code.column, code.raw), weight);
+        Ok(weight)
     }
 
     fn of_form(&mut self, batch: &dyn SpanBatch, form: u32, table: &mut Table) -> Result<Verdict, QueryError> {

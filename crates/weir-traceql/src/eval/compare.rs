@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use ahash::AHashMap;
+use weir_model::span::{SAMPLING_WEIGHT, attr, weight_of};
 use weir_model::{AttrValue, Nanos, Reservation};
 
 use super::metrics::{LabelValue, MetricsSeries};
@@ -68,17 +69,18 @@ impl Comparing {
     ) -> Result<(), QueryError> {
         let span = &trace.spans[idx];
         let in_time = with.window.is_none_or(|(from, to)| from <= span.start && span.start < to);
+        let weight = weight_of(attr(&span.attributes, SAMPLING_WEIGHT));
         let selected = in_time && holds(&with.selection, trace, idx);
         for intrinsic in INTRINSICS {
             let value = field_of(trace, idx, &Field::Intrinsic(intrinsic)).to_attribute();
             if let Some(value) = value.filter(|v| v.as_str() != Some("")) {
-                self.count(selected, Place::Intrinsic, intrinsic.as_str(), &value, step)?;
+                self.count((selected, Place::Intrinsic), intrinsic.as_str(), &value, (step, weight))?;
             }
         }
         let places = [(Place::Span, &span.attributes), (Place::Resource, &span.resource.attributes)];
         for (place, attributes) in places {
             for (name, value) in attributes {
-                self.count(selected, place, name, value, step)?;
+                self.count((selected, place), name, value, (step, weight))?;
             }
         }
         Ok(())
@@ -86,11 +88,10 @@ impl Comparing {
 
     fn count(
         &mut self,
-        selected: bool,
-        place: Place,
+        (selected, place): (bool, Place),
         name: &str,
         value: &AttrValue,
-        step: usize,
+        (step, weight): (usize, f64),
     ) -> Result<(), QueryError> {
         let row_bytes = 8 * self.steps as u64 + 200;
         let side = if selected { &mut self.selection } else { &mut self.baseline };
@@ -103,16 +104,16 @@ impl Comparing {
                 names.entry(name.into()).or_insert(fresh)
             }
         };
-        attribute.totals[step] += 1.0;
+        attribute.totals[step] += weight;
         let key = format!("{value:?}");
         let is_full = attribute.values.len() >= VALUES_MAX;
         match attribute.values.get_mut(&key) {
-            Some((_, counts)) => counts[step] += 1.0,
+            Some((_, counts)) => counts[step] += weight,
             None if is_full => attribute.overflowed = true,
             None => {
                 self.memory.grow(row_bytes + 2 * key.len() as u64)?;
                 let mut counts = vec![0.0; self.steps];
-                counts[step] = 1.0;
+                counts[step] = weight;
                 attribute.values.insert(key, (value.clone(), counts));
             }
         }

@@ -1,19 +1,19 @@
 //! Histograms with buckets at the powers of two.
 
-/// Counts by the exponent of the bucket's upper bound.
+/// Counts, which need not be whole, by the exponent of the bucket's upper bound.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Log2Histogram {
-    counts: Vec<u64>,
+    counts: Vec<f64>,
 }
 
 impl Log2Histogram {
-    pub(super) fn add(&mut self, value: f64) {
+    pub(super) fn add(&mut self, value: f64, weight: f64) {
         if !value.is_nan() {
             let exponent = exponent(value);
             if exponent >= self.counts.len() {
-                self.counts.resize(exponent + 1, 0);
+                self.counts.resize(exponent + 1, 0.0);
             }
-            self.counts[exponent] += 1;
+            self.counts[exponent] += weight;
         }
     }
 
@@ -23,27 +23,27 @@ impl Log2Histogram {
     }
 
     /// Upper bounds and counts, ascending.
-    pub(super) fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
+    pub(super) fn buckets(&self) -> impl Iterator<Item = (f64, f64)> {
         self.held().map(|(exponent, count)| (2_f64.powi(exponent as i32), count))
     }
 
     /// Exponents with a count.
-    fn held(&self) -> impl DoubleEndedIterator<Item = (usize, u64)> {
-        self.counts.iter().copied().enumerate().filter(|(_, count)| *count > 0)
+    fn held(&self) -> impl DoubleEndedIterator<Item = (usize, f64)> {
+        self.counts.iter().copied().enumerate().filter(|(_, count)| *count > 0.0)
     }
 
     /// Interpolated within a bucket as if values grew exponentially in it; `None` when empty.
     pub(super) fn quantile(&self, q: f64) -> Option<f64> {
-        let total: u64 = self.counts.iter().sum();
-        if total == 0 {
+        let total: f64 = self.counts.iter().sum();
+        if total == 0.0 {
             return None;
         }
-        let rank = q * total as f64;
-        let mut below = 0_u64;
+        let rank = q * total;
+        let mut below = 0.0;
         for (exponent, count) in self.held() {
             let reached = below + count;
-            if reached as f64 >= rank {
-                let share = (rank - below as f64) / count as f64;
+            if reached >= rank {
+                let share = (rank - below) / count;
                 return Some(2_f64.powf(exponent as f64 - 1.0 + share));
             }
             below = reached;
@@ -69,9 +69,9 @@ mod tests {
         let mut histogram = Log2Histogram::default();
         assert_eq!(histogram.quantile(0.5), None);
         for value in [100.0, 100.0, 100.0, 1000.0] {
-            histogram.add(value);
+            histogram.add(value, 1.0);
         }
-        assert_eq!(histogram.buckets().collect::<Vec<_>>(), [(128.0, 3), (1024.0, 1)]);
+        assert_eq!(histogram.buckets().collect::<Vec<_>>(), [(128.0, 3.0), (1024.0, 1.0)]);
         assert_eq!(histogram.quantile(0.75), Some(128.0));
         assert_eq!(histogram.quantile(1.0), Some(1024.0));
         assert!((64.0..128.0).contains(&histogram.quantile(0.5).unwrap()));

@@ -2,6 +2,7 @@
 
 use ahash::AHashMap;
 use weir_model::source::{ReadContext, SpanColumnCursor, SpanCursor, SpanFragment, SpanSource, TraceData};
+use weir_model::span::{SAMPLING_WEIGHT, attr, weight_of};
 use weir_model::{Nanos, Reservation, TenantId, TraceId};
 
 use super::columns::{self, Counting, Plan};
@@ -115,7 +116,10 @@ pub async fn metrics(
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cell {
+    /// Spans that were looked at.
     pub(super) count: u64,
+    /// Spans that they stand for.
+    pub(super) weight: f64,
     sum: f64,
     min: f64,
     max: f64,
@@ -209,12 +213,12 @@ impl OpenMetrics {
         let seconds = self.params.step_nanos as f64 / 1e9;
         let some = |cell: &Cell, value: f64| (cell.count > 0).then_some(value * scale);
         match self.stage.op {
-            MetricsOp::Rate => vec![make(None, &|c| Some(c.count as f64 / seconds), row.exemplars.clone())],
-            MetricsOp::CountOverTime => vec![make(None, &|c| Some(c.count as f64), row.exemplars.clone())],
+            MetricsOp::Rate => vec![make(None, &|c| Some(c.weight / seconds), row.exemplars.clone())],
+            MetricsOp::CountOverTime => vec![make(None, &|c| Some(c.weight), row.exemplars.clone())],
             MetricsOp::MinOverTime => vec![make(None, &|c| some(c, c.min), row.exemplars.clone())],
             MetricsOp::MaxOverTime => vec![make(None, &|c| some(c, c.max), row.exemplars.clone())],
             MetricsOp::SumOverTime => vec![make(None, &|c| some(c, c.sum), row.exemplars.clone())],
-            MetricsOp::AvgOverTime => vec![make(None, &|c| some(c, c.sum / c.count as f64), row.exemplars.clone())],
+            MetricsOp::AvgOverTime => vec![make(None, &|c| some(c, c.sum / c.weight), row.exemplars.clone())],
             MetricsOp::QuantileOverTime => self
                 .stage
                 .quantiles
@@ -227,7 +231,7 @@ impl OpenMetrics {
                 bounds.sort_by(f64::total_cmp);
                 bounds.dedup();
                 let count = |cell: &Cell, bound: f64| {
-                    cell.histogram.buckets().find(|(b, _)| *b == bound).map_or(0.0, |(_, n)| n as f64)
+                    cell.histogram.buckets().find(|(b, _)| *b == bound).map_or(0.0, |(_, n)| n)
                 };
                 let in_bucket = |e: &&Exemplar, bound: f64| Log2Histogram::bound(e.value / scale) == bound;
                 bounds
@@ -289,7 +293,8 @@ impl OfTraces<'_> {
                 let row = table.row(self.stage, &keys, steps)?;
                 row.is_duration |= value.as_ref().is_some_and(Value::is_duration);
                 let number = value.as_ref().and_then(Value::number);
-                add(&mut row.cells[step], number, self.stage);
+                let weight = weight_of(attr(&span.attributes, SAMPLING_WEIGHT));
+                add(&mut row.cells[step], number, weight, self.stage);
                 if row.wants_exemplar(step, self.params.exemplars) {
                     let seconds = span.duration_nanos() as f64 / 1e9;
                     let value = match (number, row.is_duration) {
@@ -305,17 +310,19 @@ impl OfTraces<'_> {
     }
 }
 
-pub(super) fn add(cell: &mut Cell, value: Option<f64>, stage: &MetricsStage) {
+/// `weight`: how many spans this one stands for, so that what was sampled is estimated as a whole.
+pub(super) fn add(cell: &mut Cell, value: Option<f64>, weight: f64, stage: &MetricsStage) {
     cell.count += 1;
+    cell.weight += weight;
     let Some(value) = value else { return };
     if cell.count == 1 {
         (cell.min, cell.max) = (value, value);
     }
-    cell.sum += value;
+    cell.sum += value * weight;
     cell.min = cell.min.min(value);
     cell.max = cell.max.max(value);
     if matches!(stage.op, MetricsOp::QuantileOverTime | MetricsOp::HistogramOverTime) {
-        cell.histogram.add(value);
+        cell.histogram.add(value, weight);
     }
 }
 
