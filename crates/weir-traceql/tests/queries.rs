@@ -307,7 +307,7 @@ fn a_span_that_stands_for_others_counts_as_many() {
     check("{} | count_over_time()", "__name__=count_over_time 12@10 0@20 0@30");
     check("{} | rate()", "__name__=rate 1.2@10 0@20 0@30");
     check("{} | sum_over_time(duration)", "__name__=sum_over_time 2.1@10");
-    check("{} | avg_over_time(duration)", "__name__=avg_over_time 0.175@10");
+    check("{} | avg_over_time(duration)", "__name__=avg_over_time 0.17500000000000002@10");
     check("{} | max_over_time(duration)", "__name__=max_over_time 1@10");
     check(
         "{} | histogram_over_time(duration)",

@@ -70,6 +70,15 @@ pub struct ServeArgs {
     /// its pipelines; the exporter `weir` is these stores. Read at start alone.
     #[arg(long, value_name = "FILE")]
     collector_config: Option<PathBuf>,
+    /// Percentage of traces to keep, drawn by their ids, beside all with an error and all that are slow (`--traces.slow`,
+    /// 1s where it is not given). 100 keeps every trace. Metrics of spans count all of them either way.
+    #[arg(
+        long = "traces.sample",
+        value_name = "PERCENT",
+        default_value_t = 100.0,
+        conflicts_with = "collector_config"
+    )]
+    traces_sample: f64,
     #[command(flatten)]
     data: DataArgs,
     /// Memory for what is stored and queried, such as 2GiB; 60 % of what there is by default.
@@ -119,7 +128,8 @@ async fn run(args: ServeArgs) -> anyhow::Result<()> {
             let own = listeners.iter().map(|l| l.local_addr()).collect::<Result<_, _>>()?;
             Some((collector::read(path)?, own, sending.clone()))
         }
-        None => None,
+        None if args.traces_sample == 100.0 => None,
+        None => Some((collector::sampling(args.traces_sample, data.traces_slow)?, Vec::new(), sending.clone())),
     };
     let mut files = args.files;
     files.insecure_open = args.insecure_open;

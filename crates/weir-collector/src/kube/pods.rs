@@ -66,6 +66,7 @@ struct Known {
     namespaces: AHashMap<String, Arc<Meta>>,
     nodes: AHashMap<String, Arc<Meta>>,
     is_listed: bool,
+    is_full: bool,
     since: Option<Nanos>,
 }
 
@@ -97,6 +98,9 @@ impl Pods {
         let mut known = self.known.lock();
         known.forget_gone(now, self);
         if known.pods.len() >= PODS_MAX && !known.pods.contains_key(&key) {
+            if !std::mem::replace(&mut known.is_full, true) {
+                tracing::warn!(PODS_MAX, "k8sattributes: further pods are not known; filter by node or namespace");
+            }
             return;
         }
         if let Some(before) = known.pods.insert(key, pod.clone())

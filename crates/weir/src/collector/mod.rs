@@ -47,6 +47,28 @@ pub fn read(path: &Path) -> anyhow::Result<CollectorConfig> {
     Ok(config)
 }
 
+/// Where no other threshold is given, a trace is slow from here on.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// weir's own policy for traces: all with an error, all that are slow, and a percentage of the others. Errors and slow
+/// roots are kept as they come, the rest is decided after ten seconds.
+pub fn sampling(percent: f64, slow: Duration) -> anyhow::Result<CollectorConfig> {
+    anyhow::ensure!((0.0..=100.0).contains(&percent), "--traces.sample {percent}: give a percentage from 0 to 100");
+    let slow_ms = if slow.is_zero() { SLOW } else { slow }.as_millis().max(1);
+    let text = format!(
+        "receivers: {{otlp: {{protocols: {{grpc: , http: }}}}}}\nexporters: {{weir: }}\nprocessors:\n  tail_sampling:\n    \
+         decision_wait: 10s\n    num_traces: 1000000\n    early_decision: true\n    \
+         decision_cache: {{sampled_cache_size: 100000, non_sampled_cache_size: 1000000}}\n    policies:\n    \
+         - {{name: errors, type: status_code, status_code: {{status_codes: [ERROR]}}}}\n    \
+         - {{name: slow, type: latency, latency: {{threshold_ms: {slow_ms}}}}}\n    \
+         - {{name: share, type: probabilistic, probabilistic: {{sampling_percentage: {percent}}}}}\n\
+         service: {{pipelines: {{traces: {{receivers: [otlp], processors: [tail_sampling], exporters: [weir]}}}}}}\n"
+    );
+    CollectorConfig::parse(&text, &|_| None).map_err(|problems| {
+        anyhow::anyhow!("--traces.sample: {}", problems.iter().map(ToString::to_string).collect::<String>())
+    })
+}
+
 /// Where spans of the main feed are not counted: they were when they arrived, before any was dropped.
 pub struct WithoutSpans(pub Arc<dyn CommitListener>);
 
