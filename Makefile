@@ -35,7 +35,7 @@ smoke: ## Starts a server and asserts signals, lag, page and an alert
 	scripts/smoke.sh $(TARGET)/debug/weir
 
 test: setup py
-	$(CARGO) test --workspace
+	$(CARGO) test --workspace --features weir-propagate/rdkafka
 
 py: $(TARGET)/py/.ready ## Python with the OpenTelemetry SDK, for the end-to-end tests
 $(TARGET)/py/.ready: tests/python/requirements.txt
