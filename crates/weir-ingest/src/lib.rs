@@ -29,6 +29,7 @@ mod pipelines;
 mod proto;
 mod redact;
 pub mod remote_write;
+mod sampling;
 mod sender;
 mod service;
 
@@ -39,5 +40,6 @@ pub use limits::{LabelLimits, Limits};
 pub use metrics::IngestMetrics;
 pub use pipelines::OtlpPipelines;
 pub use redact::{Detector, Pattern, Redactor};
+pub use sampling::{LogSampler, SamplingConfig, SamplingError};
 pub use sender::{Protocol, RefusedRow, SenderRef, SenderRow, SenderTable};
 pub use service::{Ingest, IngestOptions, RemoteCounts, RemoteError, RemoteRequest, RemoteWritten};

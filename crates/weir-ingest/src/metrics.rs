@@ -24,6 +24,7 @@ pub struct IngestMetrics {
     accepted_bytes: Family<SignalLabels, Counter>,
     refused_items: Family<RefusedLabels, Counter>,
     failed_requests: Family<SignalLabels, Counter>,
+    sampled_out: Counter,
 }
 
 fn name(signal: Signal) -> &'static str {
@@ -42,6 +43,8 @@ impl IngestMetrics {
         add("weir_ingest_accepted_items", "Samples, log entries and spans stored", &self.accepted_items);
         add("weir_ingest_accepted_bytes", "Their bytes before compression", &self.accepted_bytes);
         add("weir_ingest_failed_requests", "Requests of which nothing was stored", &self.failed_requests);
+        let help = "Log lines left out by sampling, for which others stand";
+        registry.register("weir_ingest_sampled_out_lines", help, self.sampled_out.clone());
         registry.register("weir_ingest_refused_items", "Items not stored, by reason", self.refused_items.clone());
     }
 
@@ -56,6 +59,10 @@ impl IngestMetrics {
             let labels = RefusedLabels { signal: name(signal), reason: part.reason.as_str() };
             self.refused_items.get_or_create(&labels).inc_by(part.count);
         }
+    }
+
+    pub(crate) fn sampled_out(&self, lines: u64) {
+        self.sampled_out.inc_by(lines);
     }
 
     pub(crate) fn failed(&self, signal: Signal) {

@@ -24,6 +24,7 @@ use crate::metrics::IngestMetrics;
 use crate::otlp::{DeltaState, SpanCache};
 use crate::pipelines::OtlpPipelines;
 use crate::redact::Redactor;
+use crate::sampling::LogSampler;
 use crate::sender::{SenderRef, SenderTable};
 use known::Known;
 
@@ -58,6 +59,7 @@ pub struct Ingest {
     pipelines: OnceLock<Arc<dyn OtlpPipelines>>,
     redactor: OnceLock<Redactor>,
     gate: OnceLock<Arc<Gate>>,
+    sampler: OnceLock<LogSampler>,
     /// Label sets of series seen before.
     pub series_cache: LabelCache,
     /// Label sets of log streams seen before.
@@ -84,6 +86,7 @@ impl Ingest {
             pipelines: OnceLock::new(),
             redactor: OnceLock::new(),
             gate: OnceLock::new(),
+            sampler: OnceLock::new(),
             to,
         }
     }
@@ -120,6 +123,11 @@ impl Ingest {
     /// For requests that go elsewhere before they come back to `write_*`.
     pub fn redactor(&self) -> Option<&Redactor> {
         self.redactor.get()
+    }
+
+    /// From now on lines of chatty services are thinned out. The first sampler that is given stays.
+    pub fn use_sampler(&self, sampler: LogSampler) {
+        let _ = self.sampler.set(sampler);
     }
 
     /// From now on new series are held against budgets. The first gate that is given stays.

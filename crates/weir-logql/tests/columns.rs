@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use weir_events::LogStore;
 use weir_logql::{Engine, Expr, LogParams, MetricParams, MetricValue, parse};
 use weir_model::columns::*;
+use weir_model::log::SAMPLING_WEIGHT;
 use weir_model::sink::{LogSink, StreamBatch};
 use weir_model::source::*;
 use weir_model::{Budget, Labels, LogEntry, Matcher, Nanos, TenantId};
@@ -157,14 +158,15 @@ proptest! {
 
     #[test]
     fn columns_agree_with_lines(
-        lines in prop::collection::vec((0_u8..4, 0_i64..60, line(), "(abc|q)?"), 1..160),
+        lines in prop::collection::vec((0_u8..4, 0_i64..60, line(), "(abc|q)?", "(1|3|20|x)?"), 1..160),
         freeze_every in 20_usize..200,
         n in 0_u8..10,
         limit in prop_oneof![Just(5_usize), Just(1_000)],
     ) {
         let store = LogStore::new(&Budget::unlimited());
-        for (i, (s, at, line, trace)) in lines.iter().enumerate() {
-            let metadata = if trace.is_empty() { vec![] } else { vec![("trace_id".into(), trace.as_str().into())] };
+        for (i, (s, at, line, trace, weight)) in lines.iter().enumerate() {
+            let metadata = [("trace_id", trace), (SAMPLING_WEIGHT, weight)].into_iter();
+            let metadata = metadata.filter(|(_, v)| !v.is_empty()).map(|(n, v)| (n.into(), v.as_str().into())).collect();
             let entry = LogEntry { at: Nanos(*at), line: line.as_str().into(), metadata };
             store.append(&TenantId::anonymous(), &[StreamBatch { labels: stream(*s), entries: vec![entry] }]).unwrap();
             if i % freeze_every == freeze_every - 1 {

@@ -446,3 +446,25 @@ fn many_to_many_is_refused() {
     let query = r#"count_over_time({app=~".+"}[10s]) / on () sum by (app) (count_over_time({app=~".+"}[10s]))"#;
     assert!(metric(&load(APP), query, 6, 6, 0).unwrap_err().contains("found duplicate series"));
 }
+
+#[test]
+fn a_line_that_stands_for_others_counts_as_many_and_its_weight_is_no_label() {
+    let logs = load(
+        "
+        1|app=a||ms=10
+        2|app=a|weir_sampling_weight=9|ms=20
+        3|app=a|weir_sampling_weight=x|ms=40
+        ",
+    );
+    for (query, want) in [
+        (r#"count_over_time({app="a"}[10s])"#, r#"{app="a"} 11@10"#),
+        (r#"rate({app="a"} |= "20" [10s])"#, r#"{app="a"} 0.9@10"#),
+        (r#"bytes_over_time({app="a"}[10s])"#, r#"{app="a"} 55@10"#),
+        (r#"sum(sum_over_time({app="a"} | logfmt | unwrap ms [10s]))"#, "{} 230@10"),
+        (r#"avg_over_time({app="a"} | logfmt | unwrap ms [10s])"#, r#"{app="a"} 20.90909090909091@10"#),
+        (r#"max_over_time({app="a"} | logfmt | unwrap ms [10s])"#, r#"{app="a"} 40@10"#),
+        (r#"count(count_over_time({app="a"}[10s]))"#, "{} 1@10"),
+    ] {
+        assert_eq!(metric(&logs, query, 10, 10, 1).unwrap(), want, "{query}");
+    }
+}

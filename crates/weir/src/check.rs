@@ -31,6 +31,8 @@ enum What {
     Alloy(Files),
     /// Budgets of series, as `--cardinality.config` reads them.
     Cardinality(Files),
+    /// What is kept of log lines, as `--logs.sampling-config` reads it.
+    LogSampling(Files),
     /// Schedules, escalation chains and channels.
     Oncall {
         /// The alertmanager.yml whose receivers they name.
@@ -73,6 +75,7 @@ pub fn main(args: CheckArgs) -> anyhow::Result<ExitCode> {
         What::Promtail(Files { files }) => (files, Box::new(promtail)),
         What::Alloy(Files { files }) => (files, Box::new(alloy)),
         What::Cardinality(Files { files }) => (files, Box::new(cardinality)),
+        What::LogSampling(Files { files }) => (files, Box::new(log_sampling)),
         What::Oncall { alertmanager_config, files } => {
             let receivers = alertmanager_config.map(|path| weir_alert::read_config(&path)).transpose()?;
             (files, Box::new(move |file: &Path| oncall(file, receivers.as_ref())))
@@ -157,6 +160,11 @@ fn cardinality(file: &Path) -> Result<Found, Vec<String>> {
     let enforcing = if config.is_enforcing() { "" } else { ", none of which does more than warn" };
     let summary = format!("{}{enforcing}", counted(config.n_budgets(), "budget"));
     Ok(Found { summary, warnings: Vec::new() })
+}
+
+fn log_sampling(file: &Path) -> Result<Found, Vec<String>> {
+    let config = crate::data::sampling(file).map_err(|e| vec![format!("{e:#}")])?;
+    Ok(Found { summary: counted(config.n_rules(), "rule"), warnings: Vec::new() })
 }
 
 fn alertmanager(file: &Path) -> Result<Found, Vec<String>> {

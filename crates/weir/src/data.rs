@@ -1,7 +1,7 @@
 //! Where data lies on disk, and what keeps it in order there.
 
 use std::fs::File;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
 use weir_events::{Deletions, LogStore, LogStoreOptions, SpanRetention, SpanStore, SpanStoreOptions};
-use weir_ingest::{Detector, Ingest, Pattern, Redactor, RemoteError, RemoteRequest};
+use weir_ingest::{Detector, Ingest, LogSampler, Pattern, Redactor, RemoteError, RemoteRequest, SamplingConfig};
 use weir_model::source::Cancel;
 use weir_model::{Budget, Clock};
 use weir_state::State;
@@ -58,6 +58,10 @@ pub struct DataArgs {
     /// Take out what matches as well, in the syntax of RE2; may be repeated.
     #[arg(long = "redact.pattern", value_name = "NAME=EXPRESSION", value_parser = Pattern::parse)]
     redact_patterns: Vec<Pattern>,
+    /// Above which rate of a service which share of its log lines is kept, by level; those kept stand for the others
+    /// in counts. Without the file every line is kept.
+    #[arg(long = "logs.sampling-config", value_name = "FILE")]
+    logs_sampling: Option<PathBuf>,
 }
 
 fn retention(text: &str) -> Result<Duration, String> {
@@ -85,6 +89,7 @@ pub struct DataDir {
     pub logs_retention: Duration,
     /// What is not to be kept.
     redact: (Vec<Detector>, Vec<Pattern>),
+    sampling: Option<SamplingConfig>,
     /// Whether series may be deleted and snapshots made over HTTP.
     pub admin_api: bool,
     /// Held until the process ends.
@@ -117,13 +122,25 @@ impl DataArgs {
             traces_metrics_interval: self.traces_metrics_interval,
             logs_retention: self.logs_retention,
             redact: (self.redact.clone(), self.redact_patterns.clone()),
+            sampling: self.logs_sampling.as_deref().map(sampling).transpose().context("--logs.sampling-config")?,
             admin_api: self.admin_api,
             _lock: lock,
         })
     }
 }
 
+/// What a file of `--logs.sampling-config` says.
+pub fn sampling(path: &Path) -> anyhow::Result<SamplingConfig> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    SamplingConfig::parse(&text).map_err(|e| anyhow::anyhow!("{}:{}: {}", path.display(), e.line, e.reason))
+}
+
 impl DataDir {
+    /// `None`: every line is kept.
+    pub fn sampler(&self) -> Option<LogSampler> {
+        self.sampling.clone().map(LogSampler::new)
+    }
+
     /// `None`: everything is kept as it comes.
     pub fn redactor(&self) -> Option<Redactor> {
         let (detectors, patterns) = &self.redact;

@@ -225,6 +225,9 @@ fn build(
         redactor.register(&mut registry);
         ingest.use_redactor(redactor);
     }
+    if let Some(sampler) = data.sampler() {
+        ingest.use_sampler(sampler);
+    }
     // Before anything else writes, and before there are receivers to forward to.
     data::start_metrics(&metrics, &ingest, &*clock, shutdown)?;
     // With pipelines spans are counted as they arrive, not as they are stored: most may be dropped between.

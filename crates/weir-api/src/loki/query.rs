@@ -152,7 +152,19 @@ async fn metric_answer(
     };
     let stats = encode::stats(&statistics, exec_seconds, n);
     let data = json!({"resultType": kind, "result": result, "stats": stats});
-    Ok(Json(json!({"status": "success", "data": data})).into_response())
+    let mut answer = json!({"status": "success", "data": data});
+    if statistics.lines_weighted > 0 {
+        answer["warnings"] = json!([sampled(statistics.lines_weighted)]);
+    }
+    Ok(Json(answer).into_response())
+}
+
+/// What a query over sampled lines is told.
+fn sampled(lines: u64) -> String {
+    format!(
+        "lines of this range were sampled at ingest: {lines} that were kept stand for others; counts, rates, sums, bytes \
+         and averages count these too: exactly by stream and level, else on average"
+    )
 }
 
 fn log_answer(result: LogResult, categories: bool, exec_seconds: f64) -> Response {

@@ -6,6 +6,7 @@ use weir_model::{Commit, TenantId};
 
 use super::{Ingest, add_amount};
 use crate::Decoded;
+use crate::sampling::{LogSampler, Sampled};
 use crate::sender::SenderRef;
 
 impl Ingest {
@@ -39,9 +40,12 @@ impl Ingest {
     ) -> Result<Outcome, WriteError> {
         self.drop_untimely_entries(&mut decoded);
         let is_redacted = self.redactor.get().is_some_and(|redactor| redactor.streams(&mut decoded.batch));
+        let sampler = self.sampler.get();
+        let sampled = sampler.map(|sampler| self.thin_out(sampler, tenant, &mut decoded.batch));
+        let is_sampled = sampled.as_ref().is_some_and(Sampled::changed);
         let streams = decoded.batch;
-        // A request of which something was refused or taken out says more than what is stored.
-        let stored = match request.filter(|_| decoded.refused.is_empty() && !is_redacted) {
+        // A request of which something was refused, taken out or left out says more than what is stored.
+        let stored = match request.filter(|_| decoded.refused.is_empty() && !is_redacted && !is_sampled) {
             _ if streams.is_empty() => Ok(Outcome::default()),
             Some(request) => self.to.logs.append_request(tenant, request, &streams),
             None => self.to.logs.append(tenant, &streams),
@@ -49,8 +53,18 @@ impl Ingest {
         let mut bytes = 0;
         if stored.is_ok() {
             bytes = self.after_logs(tenant, &streams);
+            self.own.sampled_out(sampled.map_or(0, |sampled| sampled.dropped));
+        } else if let (Some(sampler), Some(sampled)) = (sampler, sampled) {
+            sampler.undo(sampled);
         }
         self.settle(Signal::Logs, tenant, sender, stored, decoded.refused, bytes)
+    }
+
+    fn thin_out(&self, sampler: &LogSampler, tenant: &TenantId, streams: &mut Vec<StreamBatch>) -> Sampled {
+        let now = self.to.clock.now();
+        sampler.apply(tenant, streams, now, |stream| {
+            self.known.labels(tenant, &stream.labels, now, &self.to.aliases, &self.to.entities)
+        })
     }
 
     fn drop_untimely_entries(&self, decoded: &mut Decoded<Vec<StreamBatch>>) {

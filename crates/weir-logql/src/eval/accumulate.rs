@@ -66,6 +66,8 @@ impl Grid {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Acc {
     pub(crate) count: u64,
+    /// Lines that the entries stand for; `count` without sampling.
+    pub(crate) weight: f64,
     pub(crate) sum: f64,
     pub(crate) min: f64,
     pub(crate) max: f64,
@@ -80,6 +82,7 @@ impl Acc {
     pub(crate) fn of(at: Nanos, value: f64) -> Self {
         Self {
             count: 1,
+            weight: 1.0,
             sum: value,
             min: value,
             max: value,
@@ -90,9 +93,21 @@ impl Acc {
         }
     }
 
+    /// Of an entry that stands for `weight` lines: sums and means count it that often.
+    pub(crate) fn weighted(at: Nanos, value: f64, weight: f64) -> Self {
+        Self { weight, sum: value * weight, ..Self::of(at, value) }
+    }
+
     /// Of `count` entries that count one each.
     pub(crate) fn ones(count: u64, first: Nanos, last: Nanos) -> Self {
-        Self { count, sum: count as f64, first: (first.0, 1.0), last: (last.0, 1.0), ..Self::of(first, 1.0) }
+        Self {
+            count,
+            weight: count as f64,
+            sum: count as f64,
+            first: (first.0, 1.0),
+            last: (last.0, 1.0),
+            ..Self::of(first, 1.0)
+        }
     }
 
     pub(crate) fn merge(&mut self, other: &Acc) {
@@ -101,6 +116,7 @@ impl Acc {
         self.mean += delta * m / (n + m);
         self.m2 += other.m2 + delta * delta * n * m / (n + m);
         self.count += other.count;
+        self.weight += other.weight;
         self.sum += other.sum;
         // A NaN gives way to any number, as in Loki's and Prometheus' min and max.
         self.min = if other.min < self.min || self.min.is_nan() { other.min } else { self.min };
@@ -118,7 +134,7 @@ impl Acc {
         self.m2 / self.count as f64
     }
     pub(crate) fn mean(&self) -> f64 {
-        self.sum / self.count as f64
+        self.sum / self.weight
     }
 }
 

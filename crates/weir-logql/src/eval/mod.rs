@@ -56,6 +56,8 @@ pub struct Statistics {
     pub metadata_bytes: u64,
     /// Lines that passed the pipeline.
     pub lines_passed: u64,
+    /// Those of them that stand for lines that sampling left out, and were counted that often.
+    pub lines_weighted: u64,
 }
 
 /// `start` included, `end` excluded.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use ahash::AHashMap;
 use weir_model::columns::LogScans;
+use weir_model::log::SAMPLING_WEIGHT;
 use weir_model::source::{Direction, LogFragment, LogSource, ReadContext, StreamData};
 use weir_model::{Labels, LabelsBuilder, MatchOp, Nanos, Reservation, TenantId};
 
@@ -131,6 +132,8 @@ impl OpenRange {
                 return Err(QueryError::Pipeline { error: error.as_str(), labels: all_labels(&row).to_string() });
             }
             statistics.lines_passed += 1;
+            let weight = entry.sampling_weight();
+            statistics.lines_weighted += u64::from(weight > 1.0);
             let idx = match bare_series {
                 Some(idx) if row.is_bare() && row.error().is_none() => idx,
                 _ => {
@@ -141,7 +144,7 @@ impl OpenRange {
                     idx
                 }
             };
-            table.add(idx, entry.at, value)?;
+            table.add(idx, entry.at, value, weight)?;
         }
         Ok(())
     }
@@ -271,7 +274,10 @@ impl Table {
                 let dropped: &[String] = grouping.as_ref().map_or(&[], |g| g.labels.as_slice());
                 let mut pairs = Vec::new();
                 row.for_each(|_, name, value| {
-                    if self.unwrapped.as_deref() != Some(name) && !dropped.iter().any(|d| d == name) {
+                    if self.unwrapped.as_deref() != Some(name)
+                        && name != SAMPLING_WEIGHT
+                        && !dropped.iter().any(|d| d == name)
+                    {
                         pairs.push((name, value));
                     }
                 });
@@ -306,13 +312,13 @@ impl Table {
         Ok(idx)
     }
 
-    fn add(&mut self, idx: usize, at: Nanos, value: f64) -> Result<(), QueryError> {
+    fn add(&mut self, idx: usize, at: Nanos, value: f64, weight: f64) -> Result<(), QueryError> {
         let state = &mut self.series[idx];
         if self.keep_values {
             state.values.push((at.0, value));
             return self.owe(16);
         }
-        self.add_acc(idx, Acc::of(at, value))
+        self.add_acc(idx, Acc::weighted(at, value, weight))
     }
 
     /// Of one series, ascending by time; no values mean a one for each.

@@ -2,11 +2,12 @@
 //! which the columns do not tell are rebuilt and sent through the pipeline.
 
 use weir_model::columns::{LogColumns, LogScan, Matched, ScanRun};
+use weir_model::log::{SAMPLING_WEIGHT, sampling_weight};
 use weir_model::source::StreamData;
 use weir_model::{Labels, LogEntry};
 
 use super::columns::{Steps, Template, Told};
-use super::range::{OpenRange, Table};
+use super::range::{OpenRange, Table, is_additive};
 use super::{QueryError, Statistics};
 use crate::ast::{Grouping, RangeAggregation, RangeOp};
 use crate::pipeline::symbolic::Source;
@@ -28,6 +29,8 @@ pub(super) fn steps(aggregation: &RangeAggregation) -> Option<Steps> {
 enum Worth {
     One,
     Values(Vec<f64>),
+    /// The same of rows of which some stand for more lines than themselves; what they stand for is in it.
+    Weighted(Vec<f64>),
 }
 
 /// Values of a template's rows, by place in the key.
@@ -48,6 +51,7 @@ struct Rows<'a> {
     /// What is left to the pipeline.
     left: Vec<u32>,
     passed: u64,
+    weighted: u64,
 }
 
 impl OpenRange {
@@ -68,7 +72,7 @@ impl OpenRange {
             return Ok(());
         }
         let columns = scan.columns()?;
-        let mut rows = Rows { runs: &runs, matched, times: columns.times()?, left: Vec::new(), passed: 0 };
+        let mut rows = Rows { runs: &runs, matched, times: columns.times()?, left: Vec::new(), passed: 0, weighted: 0 };
         self.take_columns(columns, steps, needed, &mut rows, table)?;
         rows.left.sort_unstable();
         count(statistics, &runs, matched, &rows);
@@ -104,7 +108,7 @@ impl OpenRange {
             }
             let template = Template::new(steps, needed, columns, t, &streams)?;
             let answered = match template {
-                Some(mut template) => match (self.worth(&mut template)?, self.key(&template, table)) {
+                Some(mut template) => match (self.weighted_worth(&mut template)?, self.key(&template, table)) {
                     (Some(worth), Some(key)) => Some((template, worth, key)),
                     _ => None,
                 },
@@ -121,6 +125,22 @@ impl OpenRange {
             }
         }
         Ok(())
+    }
+
+    /// What is added, with what sampling left out. A mean of weighted rows is the pipeline's affair.
+    fn weighted_worth(&self, template: &mut Template<'_>) -> Result<Option<Worth>, QueryError> {
+        let worth = self.worth(template)?;
+        let source = template.symbols.metadata_of(SAMPLING_WEIGHT);
+        let is_mean = self.aggregation.op == RangeOp::AvgOverTime;
+        if source == Source::Absent || !(is_mean || is_additive(self.aggregation.op)) {
+            return Ok(worth);
+        }
+        let Some(worth) = worth.filter(|_| !is_mean) else { return Ok(None) };
+        let Some(weights) = template.each(&source, |text| text.map_or(1.0, sampling_weight))? else { return Ok(None) };
+        Ok(Some(Worth::Weighted(match worth {
+            Worth::One => weights,
+            Worth::Values(values) | Worth::Weighted(values) => values.iter().zip(weights).map(|(v, w)| v * w).collect(),
+        })))
     }
 
     /// Row by row what is added; rows without a value fail. `None`: the columns do not tell.
@@ -157,7 +177,9 @@ impl OpenRange {
             Some(Grouping { without: false, labels }) => labels.clone(),
             grouping => {
                 let dropped: &[String] = grouping.as_ref().map_or(&[], |g| g.labels.as_slice());
-                let is_kept = |name: &String| table.unwrapped.as_ref() != Some(name) && !dropped.contains(name);
+                let is_kept = |name: &String| {
+                    table.unwrapped.as_ref() != Some(name) && name != SAMPLING_WEIGHT && !dropped.contains(name)
+                };
                 template.symbols.names()?.into_iter().filter(is_kept).collect()
             }
         };
@@ -187,6 +209,7 @@ fn count(statistics: &mut Statistics, runs: &[ScanRun], matched: Matched<'_>, ro
         statistics.bytes += run.line_bytes * n / run.rows.len().max(1) as u64;
     }
     statistics.lines_passed += rows.passed;
+    statistics.lines_weighted += rows.weighted;
 }
 
 fn lengths(template: &Template<'_>) -> Result<Vec<f64>, QueryError> {
@@ -250,9 +273,10 @@ fn add(
                 group.first_rank = rank;
             }
             group.times.push(rows.times[row as usize]);
-            if let Worth::Values(values) = worth {
+            if let Worth::Values(values) | Worth::Weighted(values) = worth {
                 group.values.push(values[rank]);
             }
+            rows.weighted += u64::from(matches!(worth, Worth::Weighted(_)));
             if ids.is_none() {
                 flush(template, key, &run.labels, group, table)?;
             }

@@ -159,6 +159,11 @@ impl<'a> Symbols<'a> {
         Source::Value { pieces: vec![Piece::Column(column)], form: Form::Verbatim }
     }
 
+    /// What senders, or weir at the door, gave the lines under this name, whatever stages did since.
+    pub(crate) fn metadata_of(&self, name: &str) -> Source {
+        self.view().names.iter().position(|n| **n == *name).map_or(Source::Absent, |m| self.metadata(m))
+    }
+
     fn has_metadata(&self, name: &str) -> bool {
         self.view().names.iter().any(|n| **n == *name)
     }
