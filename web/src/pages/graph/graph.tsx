@@ -54,7 +54,7 @@ function Drawing({ map, words }: { map: PipelineMap; words: string }) {
   if (narrow) return <p className="quiet">{`${map.nodes.length} nodes, ${map.edges.length} hops`}</p>;
   return (
     <Suspense fallback={<Waiting what="the graph" />}>
-      <FlowMap map={map} edgeText={edgeText} edgeHealth={hopHealth} onEdge={(edge) => navigate(pageUrl(tracesPath(tracesOver(edge))))} />
+      <FlowMap map={map} gap={120} edgeText={edgeText} edgeHealth={hopHealth} onEdge={(edge) => navigate(pageUrl(tracesPath(tracesOver(edge))))} />
     </Suspense>
   );
 }

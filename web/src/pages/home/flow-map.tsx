@@ -38,6 +38,8 @@ interface FlowMapProps {
   edgeText?: (edge: MapEdge) => string;
   edgeHealth?: (edge: MapEdge) => Health;
   onEdge?: (edge: MapEdge) => void;
+  /** Room between two layers, for what stands on edges. */
+  gap?: number;
 }
 
 export default function FlowMap(props: FlowMapProps) {
@@ -48,7 +50,7 @@ export default function FlowMap(props: FlowMapProps) {
   );
 }
 
-function Drawing({ map, edgeText = mainNumber, edgeHealth = health, onEdge }: FlowMapProps) {
+function Drawing({ map, edgeText = mainNumber, edgeHealth = health, onEdge, gap }: FlowMapProps) {
   const [places, setPlaces] = useState<Places>();
   const [error, setError] = useState<unknown>();
   const flow = useReactFlow();
@@ -56,7 +58,7 @@ function Drawing({ map, edgeText = mainNumber, edgeHealth = health, onEdge }: Fl
   const shape = topology(map);
   useEffect(() => {
     let current = true;
-    layout(map)
+    layout(map, gap)
       .then((found) => {
         if (!current) return;
         setPlaces(found);

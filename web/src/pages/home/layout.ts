@@ -11,7 +11,8 @@ export type Places = Map<string, { x: number; y: number }>;
 
 let elk: InstanceType<typeof ELK> | undefined;
 
-export async function layout(map: PipelineMap): Promise<Places> {
+/** `gap`: between two layers. */
+export async function layout(map: PipelineMap, gap = 72): Promise<Places> {
   elk ??= new ELK({ workerUrl });
   const known = new Set(map.nodes.map((node) => node.id));
   const graph = await elk.layout({
@@ -20,7 +21,7 @@ export async function layout(map: PipelineMap): Promise<Places> {
       "elk.algorithm": "layered",
       "elk.direction": "RIGHT",
       "elk.spacing.nodeNode": "26",
-      "elk.layered.spacing.nodeNodeBetweenLayers": "72",
+      "elk.layered.spacing.nodeNodeBetweenLayers": String(gap),
       "elk.layered.nodePlacement.strategy": "NETWORK_SIMPLEX",
       "elk.layered.considerModelOrder.strategy": "NODES_AND_EDGES",
       "elk.separateConnectedComponents": "true",
