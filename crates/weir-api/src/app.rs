@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 use tower_http::compression::CompressionLayer;
 use weir_alert::{Alerts, OnCall};
 use weir_collect::Collector;
+use weir_collect::pushed::Pushed;
 use weir_diagnose::{Graph, Incidents};
 use weir_ingest::Ingest;
 use weir_ingest::cardinality::Gate;
@@ -70,6 +71,8 @@ pub struct App {
     pub external_url: String,
     /// The targets that are scraped.
     pub collector: Collector,
+    /// Groups of pushed metrics.
+    pub pushed: Pushed,
     pub reload: Reload,
     /// The accounts that `/status` shows.
     pub budgets: Vec<Budget>,

@@ -1,10 +1,11 @@
-//! The ways in: remote write, OTLP over HTTP and gRPC, Loki push, Elasticsearch's bulk.
+//! The ways in: remote write, OTLP over HTTP and gRPC, Loki push, Elasticsearch's bulk, the Pushgateway's groups.
 //!
 //! Every handler reads a bounded body, decodes it off the async threads when it is large, and hands
 //! it to `weir_ingest::Ingest`. Malformed bodies count at their sender and are answered with a text
 //! that names the place.
 
 mod elastic;
+mod gateway;
 mod grpc;
 mod loki;
 mod otlp;
@@ -32,6 +33,7 @@ pub fn router() -> Router<Arc<App>> {
         .route("/otlp/v1/logs", post(otlp::loki_logs))
         .route("/loki/api/v1/push", post(loki::push))
         .route("/api/prom/push", post(loki::push))
+        .route("/metrics/{*group}", post(gateway::merge).put(gateway::replace).delete(gateway::delete))
         .route("/_bulk", post(elastic::bulk).put(elastic::bulk))
         .route("/elasticsearch", get(elastic::info))
         .route("/elasticsearch/", get(elastic::info))

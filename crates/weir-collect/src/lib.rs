@@ -21,6 +21,7 @@ mod http;
 pub mod logs;
 mod md5;
 mod metrics;
+pub mod pushed;
 mod relabel;
 pub mod remote;
 pub mod scrape;

@@ -21,6 +21,7 @@ pub enum Protocol {
     OtlpGrpc,
     LokiPush,
     ElasticBulk,
+    Pushgateway,
     Scrape,
     /// Log files that weir follows.
     Tail,

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use weir_api::{App, DemoControl, ShownConfig, Slos};
 use weir_collect::logs::LogMetrics;
+use weir_collect::pushed::{PUSHED_EVERY, Pushed};
 use weir_collect::remote::QUEUE_BYTES_DEFAULT;
 use weir_collect::{Collector, CollectorOptions, RemoteOptions, RemoteWrites, Tee};
 use weir_collector::{CollectorConfig, CollectorMetrics, SpanMetrics, SpanMetricsOptions};
@@ -297,6 +298,8 @@ fn build(
         registry.register_collector(Box::new(CollectorMetrics(running.pipelines().clone())));
         ingest.use_pipelines(running);
     }
+    let pushed = Pushed::new(state.clone());
+    tokio::spawn(write_pushed(pushed.clone(), ingest.clone(), shutdown.clone()));
     let Loaded { prometheus, promtail, groups, alertmanager, oncall, slos, cardinality: budgets } = files.read()?;
     let gate = Arc::new(Gate::new(metrics.clone(), CardinalityConfig::default()));
     ingest.use_gate(gate.clone());
@@ -385,6 +388,7 @@ fn build(
         rules,
         slos,
         config: shown,
+        pushed,
         alerts,
         gate,
         oncall,
@@ -430,6 +434,25 @@ async fn tick_spans(spans: Arc<SpanStore>, clock: Arc<dyn Clock>, shutdown: Canc
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "span store: will be tried again"),
             Err(error) => tracing::error!(%error, "span store: its upkeep ended early"),
+        }
+    }
+}
+
+/// Writes what was pushed again, for as long as it is kept.
+async fn write_pushed(pushed: Pushed, ingest: Arc<Ingest>, shutdown: CancellationToken) {
+    let sender = SenderRef::new(Protocol::Internal, "pushed metrics", "weir");
+    let mut every = tokio::time::interval(PUSHED_EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    while shutdown.run_until_cancelled(every.tick()).await.is_some() {
+        let (pushed, to, sender) = (pushed.clone(), ingest.clone(), sender.clone());
+        let done = tokio::task::spawn_blocking(move || {
+            let due = pushed.due(to.clock().now());
+            due.into_iter().try_for_each(|(tenant, batch)| to.write_metrics(&tenant, &sender, batch).map(drop))
+        });
+        match done.await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "pushed metrics were not stored"),
+            Err(error) => tracing::error!(%error, "pushed metrics: writing ended early"),
         }
     }
 }

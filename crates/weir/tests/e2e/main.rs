@@ -23,6 +23,7 @@ mod pack;
 mod pipeline;
 mod prometheus_differential;
 mod promtool;
+mod pushgateway;
 mod redact;
 mod remote_write;
 mod ruler;

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::harness::Server;
 
 /// Python with the SDK, as `make py` puts it beside the build.
-fn python() -> std::path::PathBuf {
+pub fn python() -> std::path::PathBuf {
     let target = Path::new(env!("CARGO_BIN_EXE_weir")).parent().and_then(Path::parent).unwrap();
     let python = target.join("py/bin/python");
     assert!(python.exists(), "{} is missing: run `make py`", python.display());
