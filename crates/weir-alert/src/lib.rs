@@ -13,6 +13,7 @@ mod base64;
 mod config;
 mod escalation;
 mod hmac;
+mod keeper;
 mod machine;
 mod manager;
 mod matchers;

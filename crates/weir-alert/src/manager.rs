@@ -13,6 +13,7 @@ use weir_state::State;
 
 use crate::config::Config;
 use crate::escalation::{Observed, Standing};
+use crate::keeper::Keeper;
 use crate::machine::{AlertStatus, GroupView, Job, Machine, PostError, PostedAlert};
 use crate::metrics::{Kind, Metrics};
 use crate::sender::{Delivery, Sender};
@@ -52,9 +53,7 @@ struct Inner {
     sent: Mutex<VecDeque<SentNotification>>,
     sender: Sender,
     places: Semaphore,
-    state: State,
-    /// Batches reach the disk in the order in which they were taken.
-    writing: tokio::sync::Mutex<()>,
+    keeper: Keeper,
     metrics: Metrics,
     /// When the loop last went round.
     went_round: Mutex<Timestamp>,
@@ -69,6 +68,7 @@ impl Alerts {
         }
         let mut machine = Machine::new(Arc::new(config), external_url);
         machine.restore(&state, clock.now());
+        let metrics = Metrics::default();
         Self(Arc::new(Inner {
             went_round: Mutex::new(clock.now()),
             sender: Sender::new(clock.clone()),
@@ -78,9 +78,8 @@ impl Alerts {
             flushed: Notify::new(),
             sent: Mutex::new(VecDeque::new()),
             places: Semaphore::new(CONCURRENT_MAX),
-            state,
-            writing: tokio::sync::Mutex::default(),
-            metrics: Metrics::default(),
+            keeper: Keeper::new(state, "silences and notifications", metrics.unwritten.clone()),
+            metrics,
         }))
     }
 
@@ -145,20 +144,7 @@ impl Alerts {
     /// Writes what changed. When the disk refuses, pages go out all the same, and the next write
     /// carries what this one could not.
     async fn persist(&self) {
-        let _one_at_a_time = self.0.writing.lock().await;
-        let batch = self.0.machine.lock().take_batch();
-        if batch.is_empty() {
-            return;
-        }
-        let state = self.0.state.clone();
-        match tokio::task::spawn_blocking(move || state.commit(batch)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                self.0.metrics.unwritten.inc();
-                tracing::error!(%error, "silences and notifications are not on disk");
-            }
-            Err(error) => tracing::error!(%error, "writing silences and notifications stopped"),
-        }
+        self.0.keeper.keep(|| self.0.machine.lock().take_batch()).await;
     }
 
     /// Newest first.

@@ -13,6 +13,7 @@ use axum::routing::get;
 use serde::Deserialize;
 use weir_alert::{Link, LinkError, Page};
 use weir_diagnose::{Incident, narrative};
+use weir_go::template::escape_html;
 
 use crate::App;
 use crate::escalations::acknowledge_page;
@@ -49,24 +50,9 @@ fn answer(status: StatusCode, title: &str, body: &str) -> Response {
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{}</title>\
          <style>{STYLE}</style></head><body>{body}</body></html>",
-        escape(title)
+        escape_html(title)
     );
     (status, HEADERS, html).into_response()
-}
-
-fn escape(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 fn refused(error: LinkError) -> Response {
@@ -74,7 +60,7 @@ fn refused(error: LinkError) -> Response {
         LinkError::Invalid => StatusCode::NOT_FOUND,
         LinkError::Expired => StatusCode::GONE,
     };
-    answer(status, "weir", &format!("<h1>{}</h1>", escape(&error.to_string())))
+    answer(status, "weir", &format!("<h1>{}</h1>", escape_html(&error.to_string())))
 }
 
 #[allow(clippy::result_large_err, reason = "an answer is built once per wrong request")]
@@ -99,29 +85,30 @@ async fn show(State(app): State<Arc<App>>, Path(token): Path<String>) -> Respons
 
 fn document(app: &App, link: &Link, page: &Page, incident: Option<&Incident>, title: &str) -> String {
     let mut out = String::new();
-    let tier = page.tier.as_deref().map(|t| format!("{} · ", escape(t))).unwrap_or_default();
-    let _ = write!(out, "<p>{tier}<span class=\"s\">{}</span></p><h1>{}</h1>", page.state.as_str(), escape(title));
+    let tier = page.tier.as_deref().map(|t| format!("{} · ", escape_html(t))).unwrap_or_default();
+    let _ = write!(out, "<p>{tier}<span class=\"s\">{}</span></p><h1>{}</h1>", page.state.as_str(), escape_html(title));
     let since = page.started_at.rfc3339();
     let _ = write!(
         out,
         "<p>Page of {}, step {} of chain {}.</p>",
-        escape(&since),
+        escape_html(&since),
         page.step.map_or(0, |s| s + 1),
-        escape(&page.chain)
+        escape_html(&page.chain)
     );
     if let Some(ack) = &page.acknowledged {
-        let _ = write!(out, "<p><b>{} is on it</b> since {}.</p>", escape(&ack.by), escape(&ack.at.rfc3339()));
+        let _ =
+            write!(out, "<p><b>{} is on it</b> since {}.</p>", escape_html(&ack.by), escape_html(&ack.at.rfc3339()));
     } else if page.state.is_open() {
         let person = app.oncall.config().person(&link.person).map(|p| p.shown.clone()).unwrap_or_default();
         let _ = write!(
             out,
             "<form method=\"post\"><label>Who is on it?<input name=\"by\" required maxlength=\"100\" value=\"{}\"></label>\
              <button>Acknowledge</button></form>",
-            escape(&person)
+            escape_html(&person)
         );
     }
     if let Some(incident) = incident {
-        let _ = write!(out, "<h2>Cause</h2><p>{}</p>", escape(&narrative::sentence(incident)));
+        let _ = write!(out, "<h2>Cause</h2><p>{}</p>", escape_html(&narrative::sentence(incident)));
         list(&mut out, narrative::lines(incident));
         list(&mut out, narrative::impact(incident));
     }
@@ -134,17 +121,17 @@ fn document(app: &App, link: &Link, page: &Page, incident: Option<&Incident>, ti
         let _ = write!(
             out,
             "<li><b>{}</b> {state}<br><code>{}</code>",
-            escape(labels.value("alertname")),
-            escape(&labels.to_string())
+            escape_html(labels.value("alertname")),
+            escape_html(&labels.to_string())
         );
         for name in ["summary", "description"] {
             if !annotation(name).is_empty() {
-                let _ = write!(out, "<br>{}", escape(annotation(name)));
+                let _ = write!(out, "<br>{}", escape_html(annotation(name)));
             }
         }
         let runbook = annotation("runbook_url");
         if runbook.starts_with("https://") || runbook.starts_with("http://") {
-            let _ = write!(out, "<br><a href=\"{0}\" rel=\"noreferrer\">{0}</a>", escape(runbook));
+            let _ = write!(out, "<br><a href=\"{0}\" rel=\"noreferrer\">{0}</a>", escape_html(runbook));
         }
         out.push_str("</li>");
     }
@@ -156,10 +143,10 @@ fn document(app: &App, link: &Link, page: &Page, incident: Option<&Incident>, ti
     let _ = write!(
         out,
         "<p><a href=\"{}/{}?tenant={}\">Open in weir</a>, where you may have to sign in. This link ends at {}.</p>",
-        escape(&app.external_url),
-        escape(&id),
-        escape(link.tenant.as_str()),
-        escape(&link.until.rfc3339())
+        escape_html(&app.external_url),
+        escape_html(&id),
+        escape_html(link.tenant.as_str()),
+        escape_html(&link.until.rfc3339())
     );
     out
 }
@@ -170,7 +157,7 @@ fn list(out: &mut String, lines: Vec<String>) {
     }
     out.push_str("<ul>");
     for line in lines.iter().take(SHOWN_MAX) {
-        let _ = write!(out, "<li>{}</li>", escape(line));
+        let _ = write!(out, "<li>{}</li>", escape_html(line));
     }
     out.push_str("</ul>");
 }
@@ -194,6 +181,6 @@ async fn acknowledge(State(app): State<Arc<App>>, Path(token): Path<String>, For
     match done {
         // To itself, so that loading it again does not ask to send the form again.
         Ok(()) => Redirect::to(&token).into_response(),
-        Err(error) => answer(error.0, "weir", &format!("<h1>{}</h1>", escape(&error.1))),
+        Err(error) => answer(error.0, "weir", &format!("<h1>{}</h1>", escape_html(&error.1))),
     }
 }

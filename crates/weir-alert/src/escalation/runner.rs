@@ -13,6 +13,7 @@ use weir_state::{State, StateError};
 
 use super::link::{Link, LinkError, Signer};
 use super::{Effect, Escalations, Event, Input, Page, PageJob, Recipient, Which};
+use crate::keeper::Keeper;
 use crate::manager::{Alerts, SentNotification};
 use crate::metrics::OnCallMetrics;
 use crate::oncall::OnCallConfig;
@@ -53,9 +54,7 @@ struct Inner {
     places: Semaphore,
     signer: Signer,
     external_url: String,
-    state: State,
-    /// Batches reach the disk in the order in which they were taken.
-    writing: tokio::sync::Mutex<()>,
+    keeper: Keeper,
     /// Cancelled when messages of a page are not wanted any more.
     stops: Mutex<HashMap<(TenantId, String), CancellationToken>>,
     metrics: OnCallMetrics,
@@ -75,7 +74,7 @@ impl OnCall {
     ) -> Result<Self, StateError> {
         let mut machine = Escalations::new(Arc::new(config));
         machine.restore(&state);
-        let now = clock.now();
+        let (now, metrics) = (clock.now(), OnCallMetrics::default());
         let this = Self(Arc::new(Inner {
             sender: Sender::new(clock.clone()),
             signer: Signer::open(&state)?,
@@ -85,10 +84,9 @@ impl OnCall {
             wake: Notify::new(),
             places: Semaphore::new(CONCURRENT_MAX),
             external_url,
-            state,
-            writing: tokio::sync::Mutex::default(),
+            keeper: Keeper::new(state, "pages and overrides", metrics.unwritten.clone()),
             stops: Mutex::default(),
-            metrics: OnCallMetrics::default(),
+            metrics,
             went_round: Mutex::new(now),
         }));
         this.observe_or_not();
@@ -205,20 +203,7 @@ impl OnCall {
 
     /// When the disk refuses, pages go out all the same, and the next write carries what this one could not.
     async fn persist(&self) {
-        let _one_at_a_time = self.0.writing.lock().await;
-        let batch = self.0.machine.lock().take_batch();
-        if batch.is_empty() {
-            return;
-        }
-        let state = self.0.state.clone();
-        match tokio::task::spawn_blocking(move || state.commit(batch)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                self.0.metrics.unwritten.inc();
-                tracing::error!(%error, "pages and overrides are not on disk");
-            }
-            Err(error) => tracing::error!(%error, "writing pages and overrides stopped"),
-        }
+        self.0.keeper.keep(|| self.0.machine.lock().take_batch()).await;
     }
 
     /// Runs until `shutdown`; what is being sent then is sent again at the next start.

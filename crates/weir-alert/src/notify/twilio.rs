@@ -3,6 +3,7 @@
 //! Source: Twilio's REST API 2010-04-01, resources `Calls` and `Messages`, and TwiML.
 
 use serde_json::Value as Json;
+use weir_go::template::escape_html;
 
 use super::{Answer, Receive, Request, Say, Step, base, once, or, truncate};
 use crate::base64;
@@ -122,19 +123,9 @@ impl Twilio {
     }
 }
 
+/// What is said holds no markup and no control characters.
 fn xml(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            c if c.is_control() => out.push(' '),
-            c => out.push(c),
-        }
-    }
-    out
+    escape_html(&text.replace(char::is_control, " "))
 }
 
 #[cfg(test)]
@@ -143,6 +134,6 @@ mod tests {
 
     #[test]
     fn what_is_said_cannot_change_the_call() {
-        assert_eq!(xml("a<b>&\"c\"\n"), "a&lt;b&gt;&amp;&quot;c&quot; ");
+        assert_eq!(xml("a<b>&\"c\"\n"), "a&lt;b&gt;&amp;&#34;c&#34; ");
     }
 }

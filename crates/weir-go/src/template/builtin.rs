@@ -213,7 +213,8 @@ fn nil_as_go(value: &Value) -> String {
     if matches!(value, Value::Nil) { "<nil>".to_owned() } else { value.text() }
 }
 
-fn escape_html(text: &str) -> String {
+/// Text for markup, between tags and in quoted attributes. Source: Go `html/template`, `HTMLEscapeString`.
+pub fn escape_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

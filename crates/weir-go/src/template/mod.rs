@@ -28,7 +28,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-pub use builtin::{FuncResult, Functions};
+pub use builtin::{FuncResult, Functions, escape_html};
 pub use exec::Call;
 pub use value::{Object, Value};
 
