@@ -9,7 +9,7 @@ use weir_model::{Clock, SystemClock, TenantId, TimeRange, Timestamp};
 
 use crate::ast::{Expr, ValueType};
 use crate::eval;
-use crate::plan::{Planner, Steps, millis};
+use crate::plan::{BUCKET_MAX_MS, Fetch, Planner, Steps, millis};
 use crate::resolve::{QueryTimes, resolve};
 use crate::result::{QueryError, QueryResult};
 
@@ -84,14 +84,20 @@ pub struct Query {
     pub timeout: Option<Duration>,
     /// Whether samples are counted for each step.
     pub stats_per_step: bool,
+    /// The longest buckets that may stand for samples where these are still there. Where they are not, the finest
+    /// buckets do in any case.
+    pub resolution: Option<Duration>,
 }
 
 impl Query {
+    fn at(expr: Expr, when: When) -> Self {
+        Self { expr, when, lookback: None, timeout: None, stats_per_step: false, resolution: None }
+    }
     pub fn instant(expr: Expr, at: Timestamp) -> Self {
-        Self { expr, when: When::Instant(at), lookback: None, timeout: None, stats_per_step: false }
+        Self::at(expr, When::Instant(at))
     }
     pub fn range(expr: Expr, start: Timestamp, end: Timestamp, step: Duration) -> Self {
-        Self { expr, when: When::Range { start, end, step }, lookback: None, timeout: None, stats_per_step: false }
+        Self::at(expr, When::Range { start, end, step })
     }
 }
 
@@ -151,8 +157,6 @@ impl Engine {
         let deadline = options.clock.now().plus(timeout);
         let lookback_ms = millis(query.lookback.unwrap_or(options.lookback)).max(1);
         let subquery_step_ms = millis(options.subquery_step).max(1);
-        let mut planner =
-            Planner { top: steps, lookback_ms, subquery_step_ms, fetches: Vec::new(), around: Default::default() };
         let mut expr = query.expr.clone();
         let (step_ms, range_ms) = match query.when {
             When::Instant(_) => (0, 0),
@@ -160,17 +164,19 @@ impl Engine {
         };
         let times = QueryTimes { step: step_ms as f64 / 1000.0, range: range_ms as f64 / 1000.0 };
         resolve(&mut expr, times)?;
-        planner.plan(&mut expr, &steps);
-        let mut reads = Vec::with_capacity(planner.fetches.len());
-        for fetch in planner.fetches {
+        let planner = Planner::new(steps, lookback_ms, subquery_step_ms);
+        let coarsest = |fetch: &Fetch| {
+            let reach = TimeRange::new(Timestamp(fetch.start.saturating_sub(BUCKET_MAX_MS)), Timestamp(fetch.end));
+            millis(source.coarsest(tenant, reach, query.resolution))
+        };
+        let fetches = planner.fetches(&mut expr, &steps, coarsest);
+        let mut reads = Vec::with_capacity(fetches.len());
+        for fetch in fetches {
             context.cancel.check()?;
             let range = TimeRange::new(Timestamp(fetch.start), Timestamp(fetch.end));
-            let fragment = MetricFragment {
-                matchers: fetch.matchers,
-                range,
-                projection: Projection::Samples,
-                ..MetricFragment::default()
-            };
+            let (matchers, rollup, resolution) = (fetch.matchers, fetch.rollup, query.resolution);
+            let projection = Projection::Samples;
+            let fragment = MetricFragment { matchers, range, projection, rollup, resolution };
             let cursor = source.open(tenant, &fragment, context).await?;
             reads.push(Read { fragment, cursor, only_counts: fetch.only_counts });
         }

@@ -3,6 +3,7 @@
 use crate::ast::ValueType::{self, Matrix as M, Scalar as S, String as St, Vector as V};
 use crate::eval::{date, math, native, over_time, rate, window::WindowFn};
 use weir_model::FloatHistogram;
+use weir_model::source::Rollup;
 
 /// A function as the language sees it.
 pub struct Function {
@@ -97,6 +98,14 @@ const fn special(
 }
 
 impl Function {
+    /// What it needs of a bucket of samples.
+    pub(crate) fn rollup(&self) -> Rollup {
+        match self.imp {
+            Imp::Window(function) => function.buckets.rollup,
+            _ => Rollup::Last,
+        }
+    }
+
     const fn behind_a_flag(mut self) -> Self {
         self.experimental = true;
         self

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use weir_model::labels::METRIC_NAME;
+use weir_model::source::Rollup;
 use weir_model::{MatchOp, Matcher};
 
 use crate::ast::*;
@@ -102,6 +103,8 @@ pub(crate) struct Fetch {
     pub matchers: Vec<Matcher>,
     pub start: i64,
     pub end: i64,
+    /// What is read of buckets; the same everywhere unless the store has some.
+    pub rollup: Rollup,
     /// Nothing but count and sum of histograms is asked for. Upstream then finds out itself whether
     /// a counter started anew, so that notes on conflicting hints depend on it.
     pub only_counts: bool,
@@ -112,20 +115,48 @@ pub(crate) struct Fetch {
 pub(crate) struct Around {
     counts: bool,
     buckets: bool,
+    /// What the function right around a range vector makes of it.
+    rollup: Rollup,
 }
 
+/// The longest buckets that any store has.
+pub(crate) const BUCKET_MAX_MS: i64 = 3_600_000;
+
 pub(crate) struct Planner {
-    pub top: Steps,
-    pub lookback_ms: i64,
-    pub subquery_step_ms: i64,
-    pub fetches: Vec<Fetch>,
-    pub around: Around,
+    top: Steps,
+    lookback_ms: i64,
+    subquery_step_ms: i64,
+    fetches: Vec<Fetch>,
+    around: Around,
+    /// The longest buckets that the query meets, 0 when it meets none.
+    bucket_ms: i64,
 }
 
 impl Planner {
+    pub fn new(top: Steps, lookback_ms: i64, subquery_step_ms: i64) -> Self {
+        Self { top, lookback_ms, subquery_step_ms, fetches: Vec::new(), around: Around::default(), bucket_ms: 0 }
+    }
+
+    /// What is to be read. `coarsest` tells the longest buckets that a fetch meets: for those, it begins earlier and
+    /// asks for what its function needs of them.
+    pub fn fetches(mut self, expr: &mut Expr, steps: &Steps, coarsest: impl Fn(&Fetch) -> i64) -> Vec<Fetch> {
+        self.plan(expr, steps);
+        self.bucket_ms = self.fetches.iter().map(coarsest).max().unwrap_or(0);
+        if self.bucket_ms > 0 {
+            self.fetches.clear();
+            self.plan(expr, steps);
+        }
+        self.fetches
+    }
+
     /// Fixes `@ start()` and `@ end()`, and gives every selector its fetch.
-    pub fn plan(&mut self, expr: &mut Expr, steps: &Steps) {
+    fn plan(&mut self, expr: &mut Expr, steps: &Steps) {
         let outer = self.around;
+        self.around.rollup = match &expr.kind {
+            ExprKind::Call(call) => call.function.rollup(),
+            ExprKind::Paren(_) | ExprKind::Matrix(..) => outer.rollup,
+            _ => Rollup::Last,
+        };
         match &expr.kind {
             ExprKind::Call(call) => match call.function.name {
                 "histogram_count" | "histogram_sum" | "histogram_avg" => self.around.counts = true,
@@ -196,11 +227,14 @@ impl Planner {
             Some(At::Time(t)) => (t.0, t.0),
             _ => (steps.start, steps.end()),
         };
+        // Windows over buckets begin at an edge, are one bucket long at least, and may need the sample before.
+        let reach_ms = reach_ms.saturating_add(self.bucket_ms.saturating_mul(3));
         let start = first.saturating_sub(selector.offset_ms).saturating_sub(reach_ms).saturating_add(1);
         let end = last.saturating_sub(selector.offset_ms).saturating_add(ahead_ms);
         // The same series at overlapping times are read once: `rate(x[5m]) / x`.
         let only_counts = self.around.counts && !self.around.buckets;
-        let alike = |f: &Fetch| f.only_counts == only_counts && f.matchers == selector.matchers;
+        let rollup = if self.bucket_ms > 0 { self.around.rollup } else { Rollup::Last };
+        let alike = |f: &Fetch| f.only_counts == only_counts && f.rollup == rollup && f.matchers == selector.matchers;
         let touches = |f: &Fetch| alike(f) && f.start <= end && start <= f.end;
         selector.slot = match self.fetches.iter().position(touches) {
             Some(idx) => {
@@ -209,7 +243,7 @@ impl Planner {
                 idx
             }
             None => {
-                self.fetches.push(Fetch { matchers: selector.matchers.clone(), start, end, only_counts });
+                self.fetches.push(Fetch { matchers: selector.matchers.clone(), start, end, rollup, only_counts });
                 self.fetches.len() - 1
             }
         };

@@ -48,7 +48,9 @@ impl VecSource {
     fn matching<'a>(&'a self, matchers: &'a [Matcher], range: TimeRange) -> impl Iterator<Item = SeriesData> + 'a {
         self.series.iter().filter(|s| all_match(matchers, &s.labels)).filter_map(move |s| {
             let samples: Vec<Sample> = s.samples.iter().filter(|s| range.contains(s.at)).copied().collect();
-            (!samples.is_empty()).then(|| SeriesData { labels: s.labels.clone(), samples, ..SeriesData::default() })
+            let histograms = s.histograms.iter().filter(|h| range.contains(h.at)).cloned().collect();
+            let found = SeriesData { labels: s.labels.clone(), samples, histograms, ..SeriesData::default() };
+            (!found.is_empty()).then_some(found)
         })
     }
 }

@@ -13,7 +13,7 @@ use weir_ingest::{Detector, Ingest, LogSampler, Pattern, Redactor, RemoteError, 
 use weir_model::source::Cancel;
 use weir_model::{Budget, Clock};
 use weir_state::State;
-use weir_tsdb::block::BlocksOptions;
+use weir_tsdb::block::{BlocksOptions, RollupOptions};
 use weir_tsdb::{Logged, MetricStore, MetricStoreOptions, ReplayError};
 use weir_wal::{Dir, OsDir};
 
@@ -32,6 +32,13 @@ pub struct DataArgs {
     /// Age past which metrics are deleted, a block at a time, such as 15d; 0 keeps them for ever.
     #[arg(long = "metrics.retention", value_name = "DURATION", default_value = "7d", value_parser = retention)]
     metrics_retention: Duration,
+    /// How long metrics are kept with one sample for each five minutes, from which rates, sums, minima and maxima are
+    /// as before; 0 for none, what there is of them is deleted. Every sample stays until its day is rolled up.
+    #[arg(long = "metrics.retention.5m", value_name = "DURATION", default_value = "30d", value_parser = retention)]
+    metrics_retention_5m: Duration,
+    /// The same with one sample for each hour; made of those of five minutes.
+    #[arg(long = "metrics.retention.1h", value_name = "DURATION", default_value = "395d", value_parser = retention)]
+    metrics_retention_1h: Duration,
     /// How long spans are kept, such as 14d; a block goes when its last span is older.
     #[arg(long = "traces.retention", value_name = "DURATION", default_value = "14d", value_parser = duration)]
     traces_retention: Duration,
@@ -64,6 +71,9 @@ pub struct DataArgs {
     logs_sampling: Option<PathBuf>,
 }
 
+/// Shortest time that five minutes are kept where hours are made of them.
+const FIVE_MIN: Duration = Duration::from_secs(8 * 86_400);
+
 fn retention(text: &str) -> Result<Duration, String> {
     if text == "0" { Ok(Duration::ZERO) } else { duration(text) }
 }
@@ -82,6 +92,7 @@ pub struct DataDir {
     /// Where `remote_write` keeps what was not sent yet.
     pub remote_queue: PathBuf,
     pub metrics_retention: Duration,
+    pub metrics_rollup: RollupOptions,
     pub traces_retention: SpanRetention,
     pub traces_slow: Duration,
     /// Zero for no metrics of spans.
@@ -97,6 +108,24 @@ pub struct DataDir {
 }
 
 impl DataArgs {
+    fn rollup(&self) -> anyhow::Result<RollupOptions> {
+        let kept = |length: Duration| (!length.is_zero()).then_some(length);
+        let rollup = RollupOptions { five: kept(self.metrics_retention_5m), hour: kept(self.metrics_retention_1h) };
+        if rollup.five.is_none() && rollup.hour.is_some() {
+            anyhow::bail!(
+                "--metrics.retention.5m 0: hours are made of five minutes; give --metrics.retention.1h 0 as well"
+            );
+        }
+        // A week is rolled up once it is over and settled.
+        if rollup.hour.is_some() && rollup.five.is_some_and(|five| five < FIVE_MIN) {
+            anyhow::bail!(
+                "--metrics.retention.5m is below 8d, in which a week's hours are made of it; keep it longer, or give \
+                 --metrics.retention.1h 0"
+            );
+        }
+        Ok(rollup)
+    }
+
     pub fn open(&self) -> anyhow::Result<DataDir> {
         if let Some(url) = &self.storage {
             anyhow::bail!(
@@ -113,6 +142,7 @@ impl DataArgs {
             dir: Arc::new(dir),
             remote_queue: path.join("remote-write"),
             metrics_retention: self.metrics_retention,
+            metrics_rollup: self.rollup()?,
             traces_retention: SpanRetention {
                 normal: self.traces_retention,
                 slow: self.traces_retention_slow,
@@ -181,7 +211,7 @@ impl DataDir {
         let cache_bytes = defaults.cache_bytes.min(usize::try_from(budget.limit_bytes() / 8).unwrap_or(usize::MAX));
         let head = budget.child("head", budget.limit_bytes().saturating_sub(cache_bytes as u64));
         let options = MetricStoreOptions {
-            blocks: BlocksOptions { cache_bytes, ..defaults },
+            blocks: BlocksOptions { cache_bytes, rollup: self.metrics_rollup, ..defaults },
             retention: (!self.metrics_retention.is_zero()).then_some(self.metrics_retention),
             ..MetricStoreOptions::default()
         };

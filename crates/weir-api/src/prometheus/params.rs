@@ -74,6 +74,13 @@ impl Params {
         let ms = ms.map_err(|_| ApiError::param(name, "must not be negative"))?;
         Ok(Some(Duration::from_millis(ms)))
     }
+    /// The longest buckets that may stand for samples, as Thanos names it: a length, or `auto` for the given one.
+    pub fn resolution(&self, auto: Duration) -> Result<Option<Duration>, ApiError> {
+        match self.get("max_source_resolution") {
+            "auto" => Ok(Some(auto)),
+            _ => self.duration_opt("max_source_resolution"),
+        }
+    }
     /// `None` without limit: absent, or 0.
     pub fn limit(&self, name: &str) -> Result<Option<usize>, ApiError> {
         let text = self.get(name);

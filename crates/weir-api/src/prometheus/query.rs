@@ -17,7 +17,8 @@ pub(super) async fn instant(State(prometheus): State<Arc<Prometheus>>, params: P
     let timeout = params.duration_opt("timeout")?;
     let expr = parse(params.get("query")).map_err(|e| ApiError::param("query", e))?;
     let lookback = params.duration_opt("lookback_delta")?;
-    let query = Query { lookback, timeout, ..Query::instant(expr, at) };
+    let resolution = params.resolution(Duration::ZERO)?;
+    let query = Query { lookback, timeout, resolution, ..Query::instant(expr, at) };
     answer(&prometheus, &params, query, limit).await
 }
 
@@ -36,7 +37,8 @@ pub(super) async fn range(State(prometheus): State<Arc<Prometheus>>, params: Par
     let lookback = params.duration_opt("lookback_delta")?;
     let expr = parse(params.get("query")).map_err(|e| ApiError::param("query", e))?;
     let kind = expr.value_type();
-    let query = Query { lookback, timeout, ..Query::range(expr, start, end, step) };
+    let resolution = params.resolution(step / 5)?;
+    let query = Query { lookback, timeout, resolution, ..Query::range(expr, start, end, step) };
     let answer = answer(&prometheus, &params, query, limit).await;
     match answer {
         Err(ApiError::BadData(text)) if matches!(kind, ValueType::Matrix | ValueType::String) => {

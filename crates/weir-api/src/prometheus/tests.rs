@@ -98,6 +98,8 @@ fn instant_queries() {
             r#"{"resultType":"vector","result":[{"metric":{},"value":[600,"1.5"]}]}"#,
         ),
         ("query=up&time=700&lookback_delta=1m", r#"{"resultType":"vector","result":[]}"#),
+        ("query=nothing&max_source_resolution=auto", r#"{"resultType":"vector","result":[]}"#),
+        ("query=nothing&max_source_resolution=5m", r#"{"resultType":"vector","result":[]}"#),
     ] {
         check(&format!("/api/v1/query?{path}"), 200, &success(data));
     }

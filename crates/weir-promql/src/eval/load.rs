@@ -8,6 +8,7 @@ use weir_model::matcher::all_match;
 use weir_model::source::SeriesData;
 use weir_model::{FloatHistogram, Labels, Reservation, Sample, Timestamp};
 
+use super::buckets::Buckets;
 use super::table::Hist;
 use super::{BYTES_PER_SAMPLE, Eval, Evaluator};
 use crate::engine::Read;
@@ -23,6 +24,8 @@ pub(crate) struct HistPoint {
 pub(super) struct Loaded {
     pub labels: Labels,
     pub floats: Vec<Sample>,
+    /// Of how many samples each float is the sum; empty when each stands for itself.
+    pub weights: Vec<f64>,
     pub histograms: Vec<HistPoint>,
 }
 
@@ -52,6 +55,9 @@ impl Evaluator {
                 held.push(self.reserve_bytes(bytes)?);
             }
             self.loaded.push(series);
+            let coarse = cursor.coarse();
+            coarse.iter().for_each(|stretch| self.notes.borrow_mut().coarse(stretch, fragment.range));
+            self.buckets.push(Buckets::new(&coarse));
         }
         Ok((self, held))
     }
@@ -71,7 +77,7 @@ fn find_resets(points: &mut [HistPoint]) {
 }
 
 fn loaded(data: SeriesData) -> Loaded {
-    let SeriesData { labels, samples: mut floats, histograms, .. } = data;
+    let SeriesData { labels, samples: mut floats, histograms, mut weights } = data;
     let mut points = Vec::with_capacity(histograms.len());
     let mut any_stale = false;
     for sample in histograms {
@@ -82,8 +88,13 @@ fn loaded(data: SeriesData) -> Loaded {
             points.push(HistPoint { at: sample.at, h: Arc::new(sample.histogram.to_float()) });
         }
     }
-    if any_stale {
+    if any_stale && weights.is_empty() {
         floats.sort_by_key(|s| s.at);
+    } else if any_stale {
+        let sums = floats.into_iter().zip(weights.into_iter().chain(std::iter::repeat(0.0)));
+        let mut sums: Vec<(Sample, f64)> = sums.collect();
+        sums.sort_by_key(|(s, _)| s.at);
+        (floats, weights) = sums.into_iter().unzip();
     }
-    Loaded { labels, floats, histograms: points }
+    Loaded { labels, floats, weights, histograms: points }
 }

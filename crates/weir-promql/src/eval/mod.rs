@@ -2,6 +2,7 @@
 
 mod aggregate;
 mod binary;
+mod buckets;
 mod call;
 pub(crate) mod date;
 mod extended;
@@ -29,11 +30,14 @@ use crate::ast::*;
 use crate::engine::{Prepared, Settings};
 use crate::plan::{Steps, is_step_invariant};
 use crate::result::*;
+use buckets::Buckets;
 use load::{HistPoint, Loaded};
 use notes::Notes;
 use table::{Cell as Datum, Series, Table, is_absent, without_metadata};
 use window::{Report, Window};
 
+#[cfg(test)]
+mod bucket_tests;
 #[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]
@@ -58,6 +62,7 @@ pub(crate) fn run(prepared: Prepared) -> Eval<QueryResult> {
         context,
         account,
         loaded: Vec::new(),
+        buckets: Vec::new(),
         notes: RefCell::default(),
         samples: Cell::new(0),
         peak_bytes: Cell::new(0),
@@ -89,6 +94,8 @@ struct Evaluator {
     account: Budget,
     /// Per fetch of the plan.
     loaded: Vec<Vec<Loaded>>,
+    /// Per fetch of the plan.
+    buckets: Vec<Buckets>,
     notes: RefCell<Notes>,
     samples: Cell<u64>,
     peak_bytes: Cell<u64>,
@@ -396,6 +403,7 @@ impl Evaluator {
         pick_histogram: impl Fn(&HistPoint) -> Datum,
     ) -> Option<Series> {
         let (samples, points) = (&data.floats, &data.histograms);
+        let buckets = &self.buckets[selector.slot];
         let mut column: Option<Series> = None;
         let (mut after, mut points_after) = (0, 0);
         let mut seen = 0;
@@ -407,7 +415,8 @@ impl Evaluator {
                 samples[after..].iter().take_while(|s| s.at.0 <= at).count()
             };
             points_after += points[points_after..].iter().take_while(|p| p.at.0 <= at).count();
-            let oldest = at.saturating_sub(self.settings.lookback_ms);
+            // The last sample of a bucket stands until the end of the next one.
+            let oldest = at.saturating_sub(self.settings.lookback_ms).saturating_sub(buckets.length_at(at));
             let sample = after.checked_sub(1).map(|last| &samples[last]).filter(|s| s.at.0 > oldest);
             let point = points_after.checked_sub(1).map(|last| &points[last]).filter(|p| p.at.0 > oldest);
             let newer = |p: &&HistPoint| sample.is_none_or(|s| s.at < p.at);
@@ -431,7 +440,7 @@ impl Evaluator {
             let mut column: Option<Series> = None;
             for (idx, step_at) in steps.iter().enumerate() {
                 let at = selector_time(selector.at, step_at).saturating_sub(selector.offset_ms);
-                let lookback = self.settings.lookback_ms;
+                let lookback = self.settings.lookback_ms.saturating_add(self.buckets[selector.slot].longest());
                 let Some(cell) = extended::smoothed_at(&floats, &data.histograms, at, lookback, &report) else {
                     continue;
                 };

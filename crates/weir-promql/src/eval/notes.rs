@@ -1,9 +1,15 @@
 //! Annotations: what is worth knowing about a result that is still an answer.
 //! Wording follows Prometheus `util/annotations`.
 
+use std::collections::BTreeMap;
+
+use weir_model::source::Coarse;
+use weir_model::{TimeRange, Timestamp};
+
 use crate::ast::Span;
-use crate::number::format_literal;
+use crate::number::{format_duration, format_literal};
 use crate::parse::quote::go_string;
+use crate::plan::millis;
 
 /// Most notes of each kind that are kept: they name metrics, of which there may be many.
 const NOTES_MAX: usize = 100;
@@ -13,6 +19,8 @@ pub(crate) struct Notes {
     pub warnings: Vec<String>,
     pub infos: Vec<String>,
     forced: Vec<Forced>,
+    /// First and last time with buckets of a length in milliseconds.
+    coarse: BTreeMap<i64, (Timestamp, Timestamp)>,
 }
 
 /// Counts of classic buckets that had to be raised, over all steps and series of one place.
@@ -64,6 +72,22 @@ impl Notes {
         add(&mut self.warnings, format!("weir: {} is folded by {}: {values}", go_string(metric), go_string(labels)));
     }
 
+    /// Of weir's own: where samples that were read stand for buckets.
+    pub fn coarse(&mut self, stretch: &Coarse, read: TimeRange) {
+        let (from, until) = (stretch.range.start.max(read.start), stretch.range.end.min(read.end));
+        if from <= until {
+            let known = self.coarse.entry(millis(stretch.resolution)).or_insert((from, until));
+            *known = (known.0.min(from), known.1.max(until));
+        }
+    }
+
+    /// Of weir's own: a range is shorter than the buckets under it.
+    pub fn widened(&mut self, range_ms: i64, bucket_ms: i64, span: Span) {
+        let (range, bucket) = (format_duration(range_ms), format_duration(bucket_ms));
+        let text = format!("weir: range [{range}] is taken as [{bucket}] where samples are that far apart, and what");
+        add(&mut self.infos, format!("{text} grows with it is scaled back ({}:{})", span.line, span.column));
+    }
+
     pub fn maybe_no_counter(&mut self, metric: &str, span: Span) {
         let suffixes = ["_total", "_sum", "_count", "_bucket"];
         if !metric.is_empty() && !suffixes.iter().any(|s| metric.ends_with(s)) {
@@ -112,8 +136,12 @@ impl Notes {
 
     /// Warnings and infos.
     pub fn finish(mut self) -> (Vec<String>, Vec<String>) {
+        let time = |ms: i64| Timestamp(ms.div_euclid(1000) * 1000).rfc3339();
+        for (length, (from, until)) in std::mem::take(&mut self.coarse).into_iter().rev() {
+            let (from, until, length) = (time(from.0), time(until.0), format_duration(length));
+            add(&mut self.infos, format!("weir: from {from} until {until} there is one sample for each {length}"));
+        }
         for Forced { text, span, steps, buckets, difference, n } in std::mem::take(&mut self.forced) {
-            let time = |ms: i64| weir_model::Timestamp(ms.div_euclid(1000) * 1000).rfc3339();
             let (from, to) = (time(steps.0), time(steps.1));
             let (low, high) = (format_literal(buckets.0), format_literal(buckets.1));
             let difference = two_digits(difference);

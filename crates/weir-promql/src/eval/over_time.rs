@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use weir_model::FloatHistogram;
 use weir_model::histogram::{IncompatibleSchemas, ResetHint};
+use weir_model::source::Rollup;
 
 use super::extended;
 use super::load::HistPoint;
@@ -14,6 +15,9 @@ use super::window::{Window, WindowFn};
 use weir_model::Sample;
 
 pub(crate) const AVG: WindowFn = WindowFn::new(|w| {
+    if !w.weights.is_empty() {
+        return Some(sum(w) / w.weights.iter().sum::<f64>());
+    }
     let mut mean = Mean::default();
     values(w).for_each(|v| mean.add(v));
     Some(mean.value())
@@ -27,24 +31,25 @@ pub(crate) const AVG: WindowFn = WindowFn::new(|w| {
         }
         Ok((mean.value(), differ))
     })
-});
-pub(crate) const SUM: WindowFn = WindowFn::new(|w| {
-    let mut sum = Kahan::default();
-    values(w).for_each(|v| sum.add(v));
-    Some(if sum.sum.is_infinite() { sum.sum } else { sum.total() })
 })
-.with_histograms(|w| {
-    fold_histograms(w, |points| {
-        let mut sum = HistSum::new(&points[0].h);
-        let mut differ = false;
-        for point in &points[1..] {
-            differ |= sum.add(&point.h)?.bounds_differ;
-        }
-        Ok((sum.value(), differ))
+.of_buckets(Rollup::Sum);
+pub(crate) const SUM: WindowFn = WindowFn::new(|w| Some(sum(w)))
+    .with_histograms(|w| {
+        fold_histograms(w, |points| {
+            let mut sum = HistSum::new(&points[0].h);
+            let mut differ = false;
+            for point in &points[1..] {
+                differ |= sum.add(&point.h)?.bounds_differ;
+            }
+            Ok((sum.value(), differ))
+        })
     })
-});
-pub(crate) const COUNT: WindowFn =
-    WindowFn::new(|w| Some(w.samples.len() as f64)).with_histograms(|w| Some(Cell::Float(n_samples(w))));
+    .of_buckets(Rollup::Sum)
+    .growing();
+pub(crate) const COUNT: WindowFn = WindowFn::new(|w| Some(n_samples(w)))
+    .with_histograms(|w| Some(Cell::Float(n_samples(w))))
+    .of_buckets(Rollup::Sum)
+    .growing();
 pub(crate) const PRESENT: WindowFn = WindowFn::new(|_| Some(1.0)).with_histograms(|_| Some(Cell::Float(1.0)));
 pub(crate) const LAST: WindowFn = WindowFn::new(|w| w.samples.last().map(|s| s.value))
     .with_histograms(|w| pick(w.samples.last(), w.histograms.last(), |float, histogram| float > histogram))
@@ -53,9 +58,11 @@ pub(crate) const FIRST: WindowFn = WindowFn::new(|w| w.samples.first().map(|s| s
     .with_histograms(|w| pick(w.samples.first(), w.histograms.first(), |float, histogram| float < histogram))
     .keeping_name();
 pub(crate) const MIN: WindowFn =
-    WindowFn::new(|w| values(w).reduce(|best, v| if v < best || best.is_nan() { v } else { best }));
+    WindowFn::new(|w| values(w).reduce(|best, v| if v < best || best.is_nan() { v } else { best }))
+        .of_buckets(Rollup::Min);
 pub(crate) const MAX: WindowFn =
-    WindowFn::new(|w| values(w).reduce(|best, v| if v > best || best.is_nan() { v } else { best }));
+    WindowFn::new(|w| values(w).reduce(|best, v| if v > best || best.is_nan() { v } else { best }))
+        .of_buckets(Rollup::Max);
 pub(crate) const TS_OF_MIN: WindowFn = WindowFn::new(|w| time_of(w, |v, best| v <= best));
 pub(crate) const TS_OF_MAX: WindowFn = WindowFn::new(|w| time_of(w, |v, best| v >= best));
 pub(crate) const TS_OF_FIRST: WindowFn = WindowFn::new(|w| w.samples.first().map(|s| s.at.secs_f64()))
@@ -96,7 +103,8 @@ pub(crate) const CHANGES: WindowFn =
 pub(crate) const RESETS: WindowFn =
     WindowFn::new(|w| Some(w.samples.windows(2).filter(|p| p[1].value < p[0].value).count() as f64))
         .with_histograms(|w| Some(count_pairs(w.samples, w.histograms, is_reset)))
-        .with_extended(|w| extended::anchored(w).map(|(floats, histograms)| count_pairs(floats, histograms, is_reset)));
+        .with_extended(|w| extended::anchored(w).map(|(floats, histograms)| count_pairs(floats, histograms, is_reset)))
+        .of_buckets(Rollup::Counter);
 
 fn changed(pair: &[Sample]) -> bool {
     let (a, b) = (pair[0].value, pair[1].value);
@@ -104,7 +112,14 @@ fn changed(pair: &[Sample]) -> bool {
 }
 
 fn n_samples(w: &Window<'_>) -> f64 {
-    (w.samples.len() + w.histograms.len()) as f64
+    let floats = if w.weights.is_empty() { w.samples.len() as f64 } else { w.weights.iter().sum() };
+    floats + w.histograms.len() as f64
+}
+
+fn sum(w: &Window<'_>) -> f64 {
+    let mut sum = Kahan::default();
+    values(w).for_each(|v| sum.add(v));
+    if sum.sum.is_infinite() { sum.sum } else { sum.total() }
 }
 
 fn times<'a>(w: &'a Window<'_>) -> impl Iterator<Item = f64> + 'a {

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use weir_model::histogram::ResetHint;
 use weir_model::{FloatHistogram, Labels, Reservation, Sample, Timestamp, is_stale};
 
-use super::load::HistPoint;
+use super::buckets::{self, Buckets};
+use super::load::{HistPoint, Loaded};
 use super::slide::Slide;
 use super::table::{Series, Table, is_absent};
 use super::window::WindowFn;
@@ -19,6 +20,8 @@ pub(super) struct RangeSeries<'a> {
     pub labels: Cow<'a, Labels>,
     pub drop_name: bool,
     pub floats: Cow<'a, [Sample]>,
+    /// Of the floats; empty when each stands for itself.
+    pub weights: Cow<'a, [f64]>,
     pub histograms: Cow<'a, [HistPoint]>,
 }
 
@@ -29,6 +32,7 @@ pub(super) struct RangeInput<'a> {
     at: Option<At>,
     pub extended: Option<Extended>,
     lookback_ms: i64,
+    pub buckets: &'a Buckets,
     _held: Option<Reservation>,
 }
 
@@ -61,6 +65,7 @@ impl Evaluator {
                     labels: Cow::Borrowed(&s.labels),
                     drop_name: false,
                     floats: without_stale(&s.floats),
+                    weights: weights_without_stale(s),
                     histograms: Cow::Borrowed(&s.histograms[..]),
                 });
                 Ok(RangeInput {
@@ -69,7 +74,8 @@ impl Evaluator {
                     offset_ms: selector.offset_ms,
                     at: selector.at,
                     extended: selector.extended,
-                    lookback_ms: self.settings.lookback_ms,
+                    lookback_ms: self.settings.lookback_ms.saturating_add(self.buckets[selector.slot].longest()),
+                    buckets: &self.buckets[selector.slot],
                     _held: None,
                 })
             }
@@ -99,6 +105,7 @@ impl Evaluator {
                 labels: Cow::Owned(s.labels),
                 drop_name: s.drop_name,
                 floats: Cow::Owned(floats),
+                weights: Cow::Borrowed(&[]),
                 histograms: Cow::Owned(histograms),
             }
         };
@@ -109,6 +116,7 @@ impl Evaluator {
             at: sub.at,
             extended: None,
             lookback_ms: self.settings.lookback_ms,
+            buckets: &buckets::NONE,
             _held: Some(held),
         })
     }
@@ -140,6 +148,9 @@ impl Evaluator {
         self.notes.borrow_mut().add(found.notes);
         self.samples.set(self.samples.get() + found.n_samples);
         self.per_step.borrow_mut().iter_mut().zip(found.per_step).for_each(|(sum, n)| *sum += n);
+        if !input.series.is_empty() && input.buckets.longest() > input.range_ms {
+            self.notes.borrow_mut().widened(input.range_ms, input.buckets.longest(), arg.span);
+        }
         let table = Table { series: found.series, held };
         if function.keep_name || self.settings.late_names { Ok(table) } else { table.merged() }
     }
@@ -151,6 +162,14 @@ fn resampled(h: Arc<FloatHistogram>) -> Arc<FloatHistogram> {
         ResetHint::Reset | ResetHint::NotReset => Arc::new(FloatHistogram { hint: ResetHint::Unknown, ..(*h).clone() }),
         ResetHint::Unknown | ResetHint::Gauge => h,
     }
+}
+
+fn weights_without_stale(data: &Loaded) -> Cow<'_, [f64]> {
+    if data.weights.is_empty() || !data.floats.iter().any(|s| is_stale(s.value)) {
+        return Cow::Borrowed(&data.weights);
+    }
+    let real = data.floats.iter().zip(&data.weights).filter(|(s, _)| !is_stale(s.value));
+    Cow::Owned(real.map(|(_, weight)| *weight).collect())
 }
 
 pub(super) fn without_stale(samples: &[Sample]) -> Cow<'_, [Sample]> {

@@ -1,5 +1,7 @@
 //! Change over time: `rate` and its relatives, and linear regression.
 
+use weir_model::source::Rollup;
+
 use super::extended;
 use super::math::Kahan;
 use super::rate_histogram::{extrapolated_histogram, instant_value};
@@ -9,19 +11,28 @@ pub(crate) const RATE: WindowFn = WindowFn::new(|w| extrapolated(w, true, w.rang
     .with_histograms(|w| extrapolated_histogram(w, true, w.range_secs()))
     .with_extended(|w| extended::rate(w, true, w.range_secs()))
     .of_counters()
-    .named_as_counter();
+    .named_as_counter()
+    .of_buckets(Rollup::Counter)
+    .starting_before();
 pub(crate) const INCREASE: WindowFn = WindowFn::new(|w| extrapolated(w, true, 1.0))
     .with_histograms(|w| extrapolated_histogram(w, true, 1.0))
     .with_extended(|w| extended::rate(w, true, 1.0))
     .of_counters()
-    .named_as_counter();
+    .named_as_counter()
+    .of_buckets(Rollup::Counter)
+    .starting_before()
+    .growing();
 pub(crate) const DELTA: WindowFn = WindowFn::new(|w| extrapolated(w, false, 1.0))
     .with_histograms(|w| extrapolated_histogram(w, false, 1.0))
-    .with_extended(|w| extended::rate(w, false, 1.0));
-pub(crate) const IRATE: WindowFn = WindowFn::new(irate).with_histograms(|w| instant_value(w, true));
-pub(crate) const IDELTA: WindowFn = WindowFn::new(idelta).with_histograms(|w| instant_value(w, false));
-pub(crate) const DERIV: WindowFn = WindowFn::new(deriv);
-pub(crate) const PREDICT_LINEAR: WindowFn = WindowFn::new(predict_linear);
+    .with_extended(|w| extended::rate(w, false, 1.0))
+    .starting_before()
+    .growing();
+pub(crate) const IRATE: WindowFn =
+    WindowFn::new(irate).with_histograms(|w| instant_value(w, true)).of_buckets(Rollup::Counter).starting_before();
+pub(crate) const IDELTA: WindowFn =
+    WindowFn::new(idelta).with_histograms(|w| instant_value(w, false)).starting_before();
+pub(crate) const DERIV: WindowFn = WindowFn::new(deriv).starting_before();
+pub(crate) const PREDICT_LINEAR: WindowFn = WindowFn::new(predict_linear).starting_before();
 
 /// Change between first and last sample, stretched to the window's edges as far as the samples'
 /// spacing suggests that the series reached them, and for counters never below a start at zero;

@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 
 use rayon::prelude::*;
-use weir_model::{Labels, Sample};
+use weir_model::{Labels, Sample, Timestamp};
 
 use super::load::HistPoint;
 use super::notes::Notes;
 use super::range::{Params, RangeInput, RangeSeries};
-use super::table::{Series, is_absent, without_metadata};
+use super::table::{Cell, Series, is_absent, without_metadata};
 use super::window::{Report, Resets, Window, WindowFn};
 use super::{Eval, Limits};
 use crate::ast::Span;
@@ -129,7 +129,8 @@ impl Slide<'_> {
         let (mut hist_from, mut hist_to) = (0, 0);
         let mut seen = 0;
         for (idx, step_at) in self.steps.iter().enumerate() {
-            let (start, end) = self.input.bounds(step_at);
+            let asked = self.input.bounds(step_at);
+            let (start, end) = self.input.buckets.window(asked);
             let (first, last) = self.input.reach((start, end));
             from = past(samples, from, first, float_time);
             to = past(samples, to.max(from), last, float_time);
@@ -149,28 +150,53 @@ impl Slide<'_> {
             if seen / TICK_SAMPLES != (seen - n) / TICK_SAMPLES {
                 self.limits.check()?;
             }
+            // Of buckets, the sample before the window is at its edge.
+            let before = if self.function.buckets.from_before { self.input.buckets.length_at(start) } else { 0 };
+            let is_near = |at: Timestamp| start.saturating_sub(before) < at.0;
+            let lead = usize::from(before > 0 && from > 0 && is_near(samples[from - 1].at));
+            let hist_lead = usize::from(before > 0 && hist_from > 0 && is_near(histograms[hist_from - 1].at));
+            let base = from - lead;
             // A reset at the first sample compares it with one outside the window.
             let itself = |at: &usize| *at as i64;
-            reset_from = past(resets, reset_from, from as i64, itself);
+            reset_from = past(resets, reset_from, base as i64, itself);
             reset_to = past(resets, reset_to.max(reset_from), to as i64 - 1, itself);
             let param = |k: usize| self.params.get(k).map_or(f64::NAN, |p| p[idx]);
             let window = Window {
-                samples: &samples[from..to],
-                histograms: &histograms[hist_from..hist_to],
+                samples: &samples[base..to],
+                weights: series.weights.get(from..to).unwrap_or_default(),
+                histograms: &histograms[hist_from - hist_lead..hist_to],
                 start,
                 end,
                 step_at,
                 params: [param(0), param(1)],
-                resets: Resets { at: &resets[reset_from..reset_to], base: from },
+                resets: Resets { at: &resets[reset_from..reset_to], base },
                 extended: self.input.extended,
                 report,
             };
             if let Some(cell) = self.function.apply(&window) {
+                let cell = if self.function.buckets.grows { scaled(cell, asked, (start, end)) } else { cell };
                 column.get_or_insert_with(|| Series::empty(Labels::empty(), self.steps.n)).set(idx, Some(cell));
             }
         }
         out.n_samples += seen as u64;
         Ok(column)
+    }
+}
+
+/// What a window gives for the one that was asked for, where they differ in length.
+fn scaled(cell: Cell, asked: (i64, i64), window: (i64, i64)) -> Cell {
+    let (asked, length) = (asked.1 - asked.0, window.1 - window.0);
+    if asked == length || length <= 0 {
+        return cell;
+    }
+    let by = asked as f64 / length as f64;
+    match cell {
+        Cell::Float(value) => Cell::Float(value * by),
+        Cell::Histogram(h) => {
+            let mut h = (*h).clone();
+            h.scale(by);
+            h.into()
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use weir_model::source::Rollup;
 use weir_model::{Labels, Sample};
 
 use super::load::HistPoint;
@@ -13,6 +14,8 @@ use crate::ast::{Extended, Span};
 /// both empty. An extended window holds more on either side.
 pub(crate) struct Window<'a> {
     pub samples: &'a [Sample],
+    /// Of how many samples each is the sum; empty when each stands for itself.
+    pub weights: &'a [f64],
     pub histograms: &'a [HistPoint],
     /// Milliseconds; excluded.
     pub start: i64,
@@ -60,6 +63,7 @@ impl<'a> Window<'a> {
         let resets = Resets::default();
         Self {
             samples: &[],
+            weights: &[],
             histograms: &[],
             start,
             end,
@@ -107,6 +111,17 @@ pub(crate) struct WindowFn {
     pub counter: bool,
     /// Whether the metric should have the name of a counter.
     pub wants_counter_name: bool,
+    pub buckets: OnBuckets,
+}
+
+/// What a function does with samples that stand for buckets.
+#[derive(Clone, Copy)]
+pub(crate) struct OnBuckets {
+    pub rollup: Rollup,
+    /// It needs the last sample before the window, too: the one after that lies a bucket later.
+    pub from_before: bool,
+    /// Its value grows with the window, so that a longer one is scaled back.
+    pub grows: bool,
 }
 
 impl WindowFn {
@@ -118,7 +133,20 @@ impl WindowFn {
             keep_name: false,
             counter: false,
             wants_counter_name: false,
+            buckets: OnBuckets { rollup: Rollup::Last, from_before: false, grows: false },
         }
+    }
+    pub const fn of_buckets(mut self, rollup: Rollup) -> Self {
+        self.buckets.rollup = rollup;
+        self
+    }
+    pub const fn starting_before(mut self) -> Self {
+        self.buckets.from_before = true;
+        self
+    }
+    pub const fn growing(mut self) -> Self {
+        self.buckets.grows = true;
+        self
     }
     pub const fn keeping_name(mut self) -> Self {
         self.keep_name = true;

@@ -294,7 +294,9 @@ pub(super) fn layout<'a>(
     for level in [Level::Hour, Level::Five] {
         let accepts = level.resolution_ms() <= accepted;
         let own = manifest.rolled.iter().filter(|s| s.level == level && s.tenant == tenant);
-        let finest = own.filter(|s| accepts || s.end_ms() <= gone.source_of(level));
+        // Raw samples may outlive five minutes.
+        let is_gone = |s: &&Stretch| s.end_ms() <= gone.source_of(level) && s.start_ms < gone.raw_ms;
+        let finest = own.filter(|s| accepts || is_gone(s));
         let inside = finest.filter(|s| s.start_ms < range.end.0 && range.start.0 <= s.end_ms());
         let longer = taken.clone();
         let covered = |s: &Stretch| longer.iter().any(|l| l.start_ms <= s.start_ms && s.end_ms() <= l.end_ms());
@@ -452,5 +454,7 @@ mod tests {
         assert_eq!(read(&manifest, 3600), [(3600, 0, 7), (300, 7, 14)]);
         manifest.gone.insert("a".into(), GoneBefore { raw_ms: 10 * DAY_MS, five_ms: 7 * DAY_MS });
         assert_eq!(read(&manifest, 0), [(3600, 0, 7), (300, 7, 10)]);
+        manifest.gone.insert("a".into(), GoneBefore { raw_ms: i64::MIN, five_ms: 7 * DAY_MS });
+        assert_eq!(read(&manifest, 0), [], "every sample is still there");
     }
 }

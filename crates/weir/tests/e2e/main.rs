@@ -26,6 +26,7 @@ mod promtool;
 mod pushgateway;
 mod redact;
 mod remote_write;
+mod rollup;
 mod ruler;
 mod slos;
 mod syslog;
