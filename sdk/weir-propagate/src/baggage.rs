@@ -50,11 +50,11 @@ pub(crate) fn extract(context: &Context, headers: &(impl ReadHeaders + ?Sized)) 
     if baggage.is_empty() { context.clone() } else { context.with_baggage(baggage) }
 }
 
-/// Per cent and two digits for what may not stand in a value.
+/// Per cent and two digits for what may not stand in a value, and for a plus, which the SDK for Python reads as a space.
 fn encode(value: &str, out: &mut String) {
     for byte in value.bytes() {
         match byte {
-            0x21 | 0x23..=0x24 | 0x26..=0x2b | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e => out.push(char::from(byte)),
+            0x21 | 0x23..=0x24 | 0x26..=0x2a | 0x2d..=0x3a | 0x3c..=0x5b | 0x5d..=0x7e => out.push(char::from(byte)),
             _ => out.push_str(&format!("%{byte:02X}")),
         }
     }
