@@ -136,7 +136,15 @@ const PAGES: { name: string; path: string; see: (page: Page) => Promise<void> }[
       await expect(page.locator(".silence-preview li")).toHaveCount(2);
     },
   },
-  { name: "data", path: "/data", see: (page) => expect(page.getByText("Memory by account")).toBeVisible() },
+  {
+    name: "data",
+    path: "/data",
+    see: async (page) => {
+      await expect(page.getByText("Memory by account")).toBeVisible();
+      await expect(page.locator(".contract tbody tr").first()).toContainText("billing-batch");
+      await expect(page.locator(".contract tbody tr").first()).toContainText("13.2 %");
+    },
+  },
 ];
 
 for (const { name, path, see } of PAGES) {

@@ -25,8 +25,8 @@ use crate::slos::Slos;
 use crate::stores::Stores;
 use crate::targets::Reload;
 use crate::{
-    alertmanager, cardinality, changes, cors, data_in, diagnose, escalations, incidents, lag, link, loki, map,
-    notifications, oncall, page, prometheus, push, ruler, rules, runbooks, self_metrics, slos, targets, tempo,
+    alertmanager, cardinality, changes, cors, data_in, diagnose, escalations, incidents, lag, link, log_contract, loki,
+    map, notifications, oncall, page, prometheus, push, ruler, rules, runbooks, self_metrics, slos, targets, tempo,
 };
 
 /// Handles to everything that answers requests. Built once by the binary.
@@ -97,6 +97,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(prometheus::router(Arc::new(prometheus)))
         .merge(prometheus::admin::router(Arc::new(admin)))
         .merge(alertmanager::router())
+        .merge(log_contract::router())
         .merge(cardinality::router(asked))
         .merge(diagnose::router())
         .merge(flush::router())

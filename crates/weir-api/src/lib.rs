@@ -23,6 +23,7 @@ mod flush;
 mod incidents;
 mod lag;
 mod link;
+mod log_contract;
 mod loki;
 mod map;
 mod notifications;

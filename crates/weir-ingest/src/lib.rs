@@ -13,6 +13,7 @@
 mod cache;
 pub mod cardinality;
 mod compress;
+pub mod contract;
 mod decoded;
 pub mod elastic;
 mod enrich;

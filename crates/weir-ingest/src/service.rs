@@ -17,6 +17,7 @@ use weir_model::{Clock, CommitFeed, EntityRefs, TenantId, Timestamp};
 
 use crate::cache::LabelCache;
 use crate::cardinality::Gate;
+use crate::contract::LogContracts;
 use crate::decoded::refuse;
 use crate::known_series::SeriesTable;
 use crate::limits::Limits;
@@ -60,6 +61,7 @@ pub struct Ingest {
     redactor: OnceLock<Redactor>,
     gate: OnceLock<Arc<Gate>>,
     sampler: OnceLock<LogSampler>,
+    contracts: LogContracts,
     /// Label sets of series seen before.
     pub series_cache: LabelCache,
     /// Label sets of log streams seen before.
@@ -87,6 +89,7 @@ impl Ingest {
             redactor: OnceLock::new(),
             gate: OnceLock::new(),
             sampler: OnceLock::new(),
+            contracts: LogContracts::default(),
             to,
         }
     }
@@ -105,6 +108,10 @@ impl Ingest {
     }
     pub fn aliases(&self) -> &Aliases {
         &self.to.aliases
+    }
+    /// What log lines carry, by service.
+    pub fn log_contracts(&self) -> &LogContracts {
+        &self.contracts
     }
     pub fn metrics(&self) -> &IngestMetrics {
         &self.own

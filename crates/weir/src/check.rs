@@ -33,6 +33,8 @@ enum What {
     Cardinality(Files),
     /// What is kept of log lines, as `--logs.sampling-config` reads it.
     LogSampling(Files),
+    /// Whether log lines are JSON and carry trace, service, environment and severity; of files, or of a server's services.
+    Logs(crate::log_contract::CheckLogsArgs),
     /// Schedules, escalation chains and channels.
     Oncall {
         /// The alertmanager.yml whose receivers they name.
@@ -76,6 +78,7 @@ pub fn main(args: CheckArgs) -> anyhow::Result<ExitCode> {
         What::Alloy(Files { files }) => (files, Box::new(alloy)),
         What::Cardinality(Files { files }) => (files, Box::new(cardinality)),
         What::LogSampling(Files { files }) => (files, Box::new(log_sampling)),
+        What::Logs(args) => return crate::log_contract::check(&args),
         What::Oncall { alertmanager_config, files } => {
             let receivers = alertmanager_config.map(|path| weir_alert::read_config(&path)).transpose()?;
             (files, Box::new(move |file: &Path| oncall(file, receivers.as_ref())))

@@ -14,6 +14,7 @@ mod data;
 mod demo;
 mod drill;
 mod listen;
+mod log_contract;
 mod memory;
 mod own_metrics;
 mod rules;

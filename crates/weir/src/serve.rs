@@ -29,7 +29,6 @@ use weir_model::usage::Usage;
 use weir_model::{Budget, ChangeSink, Clock, CommitFeed, CommitListener, SystemClock, TenantId};
 
 use crate::alerting::{self, Alerting};
-use crate::cardinality;
 use crate::collector::{self, WithoutSpans};
 use crate::config_files::{ConfigFiles, Configured, Loaded, reload_on_hangup};
 use crate::data::{self, DataArgs, DataDir};
@@ -38,6 +37,7 @@ use crate::memory;
 use crate::own_metrics::OwnMetrics;
 use crate::tail::{IntoStore, Tail, TailOptions};
 use crate::web_config::WebConfig;
+use crate::{cardinality, log_contract};
 
 /// How long the last batches of the Collector's exporters may take once the program stops.
 const SEND_TIMEOUT: Duration = Duration::from_secs(5);
@@ -303,6 +303,7 @@ fn build(
     let Loaded { prometheus, promtail, groups, alertmanager, oncall, slos, cardinality: budgets } = files.read()?;
     let gate = Arc::new(Gate::new(metrics.clone(), CardinalityConfig::default()));
     ingest.use_gate(gate.clone());
+    tokio::spawn(log_contract::watch(ingest.clone(), shutdown.clone()));
     tokio::spawn(cardinality::watch(gate.clone(), ingest.clone(), shutdown.clone()));
     let Alerting { rules, alerts, oncall } = alerting::start(
         alertmanager,

@@ -226,6 +226,12 @@ export interface MetricCensus {
   queried_at: string | null;
 }
 
+/** Which of a service's lines carry what a line should. */
+export interface LogContract {
+  fields: string[];
+  services: { namespace: string; service: string; lines: number; carrying: Record<string, number> }[];
+}
+
 export interface Sender {
   id: string;
   protocol: string;

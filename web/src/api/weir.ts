@@ -12,6 +12,7 @@ import type {
   Figures,
   Incident,
   LagRow,
+  LogContract,
   MetricCensus,
   Notification,
   OnCall,
@@ -54,6 +55,7 @@ export const useMetricCensus = (name: string) => useWeir<MetricCensus>("/cardina
 export const useOnCall = (range: Range) => useWeir<OnCall>("/oncall", during(range), 15_000);
 export const useEscalations = (state: "open" | "over", limit = 50) => useWeir<{ escalations: Escalation[] }>("/escalations", { state, limit });
 export const useFigures = () => useWeir<Figures>("/escalations/figures", {}, 60_000);
+export const useLogContract = () => useWeir<LogContract>("/log-contract", {}, 15_000);
 export const useSenders = () => useWeir<{ senders: Sender[] }>("/senders");
 export const useUsage = () => useWeir<{ rows: UsageRow[] }>("/usage");
 export const useLag = () => useWeir<{ partitions: LagRow[] }>("/lag");

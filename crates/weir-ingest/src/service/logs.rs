@@ -40,6 +40,7 @@ impl Ingest {
     ) -> Result<Outcome, WriteError> {
         self.drop_untimely_entries(&mut decoded);
         let is_redacted = self.redactor.get().is_some_and(|redactor| redactor.streams(&mut decoded.batch));
+        self.note_contract(tenant, &decoded.batch);
         let sampler = self.sampler.get();
         let sampled = sampler.map(|sampler| self.thin_out(sampler, tenant, &mut decoded.batch));
         let is_sampled = sampled.as_ref().is_some_and(Sampled::changed);
@@ -58,6 +59,14 @@ impl Ingest {
             sampler.undo(sampled);
         }
         self.settle(Signal::Logs, tenant, sender, stored, decoded.refused, bytes)
+    }
+
+    fn note_contract(&self, tenant: &TenantId, streams: &[StreamBatch]) {
+        let now = self.to.clock.now();
+        for stream in streams {
+            let refs = self.known.labels(tenant, &stream.labels, now, &self.to.aliases, &self.to.entities);
+            self.contracts.note(tenant, &refs, stream, now);
+        }
     }
 
     fn thin_out(&self, sampler: &LogSampler, tenant: &TenantId, streams: &mut Vec<StreamBatch>) -> Sampled {

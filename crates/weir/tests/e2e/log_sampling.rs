@@ -1,9 +1,10 @@
-//! `--logs.sampling-config`: few lines are stored, counts say how many came, also after a crash.
+//! `--logs.sampling-config`: few lines are stored, counts say how many came, also after a crash. The contract of lines.
 
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::alerting::wait_for;
 use crate::harness::{Server, client};
 use crate::logs_traces::now_nanos;
 
@@ -81,4 +82,55 @@ async fn what_is_sampled_is_counted_whole_and_traces_stay_together() {
         }
         assert!((10..80).contains(&by_trace.len()) && by_trace.values().all(|n| *n == 3), "{by_trace:?}");
     }
+}
+
+fn check_logs(args: &[&str]) -> (bool, String) {
+    let done =
+        std::process::Command::new(env!("CARGO_BIN_EXE_weir")).args(["check", "logs"]).args(args).output().unwrap();
+    (done.status.success(), String::from_utf8(done.stdout).unwrap() + &String::from_utf8(done.stderr).unwrap())
+}
+
+#[tokio::test]
+async fn what_lines_carry_is_told_by_service_as_series_and_by_the_check() {
+    let server = Server::start(&[]);
+    let now = now_nanos();
+    let good = r#"{"level":"info","msg":"a","env":"prod","trace_id":"2f3e0cee77ae5dc9c17ade3689eb2e54"}"#;
+    let lines = [good, good, good, "plain text of an error"];
+    let values: Vec<Value> = (0_u64..).zip(lines).map(|(n, line)| json!([(now + n).to_string(), line])).collect();
+    let body = json!({"streams": [{"stream": {"service_name": "shop", "namespace": "web"}, "values": values}]});
+    let answer = client().post(format!("{}/loki/api/v1/push", server.url)).json(&body).send().await.unwrap();
+    assert!(answer.status().is_success());
+    let told = get(format!("{}/api/weir/v1/log-contract", server.url), &[]).await;
+    let carrying = json!({"json": 3, "trace_id": 3, "service": 4, "env": 3, "severity": 3});
+    let want = json!([{"namespace": "web", "service": "shop", "lines": 4, "carrying": carrying}]);
+    assert_eq!(told["services"], want, "{told}");
+
+    let url = server.url.clone();
+    let (kept, said) = tokio::task::spawn_blocking(move || check_logs(&[&url])).await.unwrap();
+    assert!(!kept && said.contains("web/shop: trace_id 75.0 %, which is less than the 95.0 % asked for"), "{said}");
+    let url = server.url.clone();
+    let args = move || check_logs(&["--min", "0.75", "--require", "trace_id,severity", &url]);
+    assert!(tokio::task::spawn_blocking(args).await.unwrap().0);
+
+    let query = "weir_log_contract_carrying_lines_total{service=\"shop\", field=\"env\"}";
+    wait_for("the contract as series", async || {
+        let found = get(format!("{}/api/v1/query", server.url), &[("query", query)]).await;
+        found["data"]["result"][0]["value"][1] == "3"
+    })
+    .await;
+}
+
+#[test]
+fn the_check_reads_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("app.log");
+    std::fs::write(&file, "level=info env=prod service=a\n\nlevel=info env=prod service=a").unwrap();
+    let name = file.to_str().unwrap();
+    let (kept, said) = check_logs(&["--require", "env,service,severity", name]);
+    assert!(kept && said.contains(": 2 lines: json 0.0 %"), "{said}");
+    assert!(!check_logs(&[name]).0);
+    let (kept, said) = check_logs(&["--require", "colour", name]);
+    assert!(!kept && said.contains("`colour` is not in the contract"), "{said}");
+    let (kept, said) = check_logs(&["/no/such/file"]);
+    assert!(!kept && said.contains("open /no/such/file"), "{said}");
 }

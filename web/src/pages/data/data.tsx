@@ -8,6 +8,7 @@ import { ago, parseIso } from "../../lib/time";
 import { A, EntityLink } from "../../ui/link";
 import { Panel, Tag, toneOfState } from "../../ui/panel";
 import { Empty, Load } from "../../ui/state";
+import { ContractBoard } from "./contract";
 import { Senders } from "./senders";
 import { Settings } from "./settings";
 
@@ -27,6 +28,7 @@ export default function DataIn() {
       </Panel>
       <Targets now={now} />
       <Settings status={status.data} />
+      <ContractBoard />
       <Usage />
     </div>
   );
