@@ -17,7 +17,9 @@ mod spans;
 
 pub use changes::ChangeLog;
 pub use deletions::{Deletions, DeletionsError, decode_deletions};
-pub use logs::{DecodeRequest, LogStore, LogStoreError, LogStoreOptions, Recovered};
+pub use logs::{
+    DecodeRequest, LogRetention, LogStore, LogStoreError, LogStoreOptions, Recovered, RetentionLimits, RetentionRule,
+};
 pub use mem_spans::MemSpans;
 pub use spans::{
     SpanRetention, SpanStore, SpanStoreError, SpanStoreOptions, SpanStoreStats, decode_frame, decode_tables,

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_events::{LogStore, LogStoreOptions, Recovered};
+use weir_events::{LogRetention, LogStore, LogStoreOptions, Recovered, RetentionLimits, RetentionRule};
 use weir_model::sink::{LogSink, Outcome, RawRequest, StreamBatch, WriteError};
 use weir_model::source::{Direction, LogFragment, LogSource, ReadContext};
-use weir_model::{Budget, Clock, Labels, LogEntry, Nanos, SimClock, TenantId, Timestamp, suite};
+use weir_model::{Budget, Clock, Labels, LogEntry, Matcher, Nanos, SimClock, TenantId, Timestamp, suite};
 use weir_wal::{Dir, SimDir};
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
@@ -192,6 +192,56 @@ async fn old_files_are_deleted_and_never_early() {
     assert_eq!(dir.list("logs/blocks/t-anonymous").unwrap().len(), 2);
     drop(store);
     assert_eq!(lines(&open(&dir, &clock).0).await.len(), 2);
+}
+
+#[tokio::test]
+async fn streams_are_deleted_by_their_own_time_and_leave_the_others() {
+    let (dir, clock) = (SimDir::new(8), Arc::new(SimClock::at(NOW)));
+    let days = |n: u64| Duration::from_secs(n * 86_400);
+    let rule =
+        |app: &str, n| RetentionRule { matchers: vec![Matcher::equal("app", app)], priority: 0, period: Some(days(n)) };
+    let limits = RetentionLimits { period: Some(days(30)), rules: vec![rule("brief", 1), rule("long", 90)] };
+    let options = || LogStoreOptions {
+        retention: LogRetention { limits: limits.clone(), ..LogRetention::default() },
+        ..LogStoreOptions::default()
+    };
+    let open = || LogStore::open(Arc::new(dir.clone()), &Budget::unlimited(), clock.clone(), options()).unwrap().0;
+    let mut store = open();
+    let at = clock.now_nanos().0;
+    let of = |app: &str| batch(app, &[(at, format!("{app} 1")), (at + 1, format!("{app} 2"))]);
+    store.append(&TenantId::anonymous(), &[of("brief"), of("usual"), of("long")]).unwrap();
+    store.append(&TenantId::anonymous(), &[batch("brief", &[(at, "brief alone".to_owned())])]).unwrap();
+    store.cut().unwrap();
+    let left = async |store: &LogStore| lines(store).await.into_iter().map(|(_, line)| line).collect::<Vec<_>>();
+    let bytes = || {
+        let names = dir.list("logs/blocks/t-anonymous").unwrap();
+        names.iter().map(|name| dir.read(&format!("logs/blocks/t-anonymous/{name}")).unwrap().len()).sum::<usize>()
+    };
+    let (before, all) = (bytes(), left(&store).await);
+    for (advance, want) in [
+        (days(1) - Duration::from_secs(1), all.as_slice()),
+        (Duration::from_secs(11), &["long 1".into(), "long 2".into(), "usual 1".into(), "usual 2".into()]),
+        (days(30), &["long 1".into(), "long 2".into()]),
+        (days(60), &[]),
+    ] {
+        clock.advance(advance);
+        store.maintain().unwrap();
+        let mut got = left(&store).await;
+        got.sort();
+        let mut want = want.to_vec();
+        want.sort();
+        assert_eq!(got, want);
+        // Nothing comes back after a crash, and what went is in no file.
+        drop(store);
+        store = open();
+        let mut got = left(&store).await;
+        got.sort();
+        assert_eq!(got, want);
+        if want.len() < all.len() {
+            assert!(bytes() < before || want.is_empty(), "{} bytes, {before} before", bytes());
+        }
+    }
+    assert_eq!(bytes(), 0);
 }
 
 #[tokio::test]

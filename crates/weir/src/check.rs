@@ -33,6 +33,8 @@ enum What {
     Cardinality(Files),
     /// What is kept of log lines, as `--logs.sampling-config` reads it.
     LogSampling(Files),
+    /// How long log lines are kept, as `--logs.retention-config` reads it.
+    LogRetention(Files),
     /// Whether log lines are JSON and carry trace, service, environment and severity; of files, or of a server's services.
     Logs(crate::log_contract::CheckLogsArgs),
     /// Schedules, escalation chains and channels.
@@ -78,6 +80,7 @@ pub fn main(args: CheckArgs) -> anyhow::Result<ExitCode> {
         What::Alloy(Files { files }) => (files, Box::new(alloy)),
         What::Cardinality(Files { files }) => (files, Box::new(cardinality)),
         What::LogSampling(Files { files }) => (files, Box::new(log_sampling)),
+        What::LogRetention(Files { files }) => (files, Box::new(log_retention)),
         What::Logs(args) => return crate::log_contract::check(&args),
         What::Oncall { alertmanager_config, files } => {
             let receivers = alertmanager_config.map(|path| weir_alert::read_config(&path)).transpose()?;
@@ -163,6 +166,11 @@ fn cardinality(file: &Path) -> Result<Found, Vec<String>> {
     let enforcing = if config.is_enforcing() { "" } else { ", none of which does more than warn" };
     let summary = format!("{}{enforcing}", counted(config.n_budgets(), "budget"));
     Ok(Found { summary, warnings: Vec::new() })
+}
+
+fn log_retention(file: &Path) -> Result<Found, Vec<String>> {
+    let retention = crate::log_retention::read(file, None).map_err(|e| vec![format!("{e:#}")])?;
+    Ok(Found { summary: counted(crate::log_retention::n_rules(&retention), "rule"), warnings: Vec::new() })
 }
 
 fn log_sampling(file: &Path) -> Result<Found, Vec<String>> {

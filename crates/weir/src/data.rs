@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
-use weir_events::{Deletions, LogStore, LogStoreOptions, SpanRetention, SpanStore, SpanStoreOptions};
+use weir_events::{Deletions, LogRetention, LogStore, LogStoreOptions, SpanRetention, SpanStore, SpanStoreOptions};
 use weir_ingest::{Detector, Ingest, LogSampler, Pattern, Redactor, RemoteError, RemoteRequest, SamplingConfig};
 use weir_model::source::Cancel;
 use weir_model::{Budget, Clock};
@@ -16,6 +16,8 @@ use weir_state::State;
 use weir_tsdb::block::{BlocksOptions, RollupOptions};
 use weir_tsdb::{Logged, MetricStore, MetricStoreOptions, ReplayError};
 use weir_wal::{Dir, OsDir};
+
+use crate::log_retention;
 
 #[derive(Args, Clone)]
 pub struct DataArgs {
@@ -58,6 +60,10 @@ pub struct DataArgs {
     /// Age past which logs are deleted, such as 30d; 0 keeps them for ever.
     #[arg(long = "logs.retention", value_name = "DURATION", default_value = "30d", value_parser = retention)]
     logs_retention: Duration,
+    /// Other times for streams, namespaces and tenants: `retention_period` and `retention_stream` as Loki's `limits_config`
+    /// and `overrides` have them, and `log_retention_days` by namespace.
+    #[arg(long = "logs.retention-config", value_name = "FILE")]
+    logs_retention_config: Option<PathBuf>,
     /// Take these out of lines, structured metadata and spans before anything is written: cards (numbers of payment
     /// cards), emails, tokens (bearer tokens, JSON web tokens), keys (access keys of AWS, private keys).
     #[arg(long, value_name = "DETECTORS", value_delimiter = ',', value_parser = Detector::parse)]
@@ -97,7 +103,7 @@ pub struct DataDir {
     pub traces_slow: Duration,
     /// Zero for no metrics of spans.
     pub traces_metrics_interval: Duration,
-    pub logs_retention: Duration,
+    logs_retention: LogRetention,
     /// What is not to be kept.
     redact: (Vec<Detector>, Vec<Pattern>),
     sampling: Option<SamplingConfig>,
@@ -150,12 +156,20 @@ impl DataArgs {
             },
             traces_slow: self.traces_slow,
             traces_metrics_interval: self.traces_metrics_interval,
-            logs_retention: self.logs_retention,
+            logs_retention: self.log_retention()?,
             redact: (self.redact.clone(), self.redact_patterns.clone()),
             sampling: self.logs_sampling.as_deref().map(sampling).transpose().context("--logs.sampling-config")?,
             admin_api: self.admin_api,
             _lock: lock,
         })
+    }
+
+    fn log_retention(&self) -> anyhow::Result<LogRetention> {
+        let default = (!self.logs_retention.is_zero()).then_some(self.logs_retention);
+        match &self.logs_retention_config {
+            Some(path) => log_retention::read(path, default).context("--logs.retention-config"),
+            None => Ok(default.into()),
+        }
     }
 }
 
@@ -189,9 +203,8 @@ impl DataDir {
         clock: Arc<dyn Clock>,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<Arc<LogStore>> {
-        let retention = (!self.logs_retention.is_zero()).then_some(self.logs_retention);
         let options = LogStoreOptions {
-            retention,
+            retention: self.logs_retention.clone(),
             requests: Some(weir_ingest::loki::decode_logged),
             ..LogStoreOptions::default()
         };

@@ -15,6 +15,7 @@ mod demo;
 mod drill;
 mod listen;
 mod log_contract;
+mod log_retention;
 mod memory;
 mod own_metrics;
 mod rules;

@@ -83,7 +83,7 @@ fn merge(slots: &[Arc<Slot>], loader: &Loader) -> Result<Option<Vec<Arc<Segment>
             if n == 1 {
                 merged.push(segment);
             } else {
-                append(&mut open, segment)?;
+                append(&mut open, segment, |_| true)?;
             }
         }
         if n > 1 {
@@ -95,9 +95,14 @@ fn merge(slots: &[Arc<Slot>], loader: &Loader) -> Result<Option<Vec<Arc<Segment>
     Ok(Some(merged))
 }
 
-fn append(open: &mut Open, segment: Arc<Segment>) -> Result<(), LogStoreError> {
+/// Rows of the runs that `stays` says so of, by their place.
+pub(crate) fn append(
+    open: &mut Open,
+    segment: Arc<Segment>,
+    stays: impl Fn(usize) -> bool,
+) -> Result<(), LogStoreError> {
     let view = View::new(segment.clone());
-    for run in &segment.head.runs {
+    for (_, run) in segment.head.runs.iter().enumerate().filter(|(idx, _)| stays(*idx)) {
         for row in run.first..run.first + run.n {
             let entry = view.entry(row as usize).map_err(LogStoreError::Segment)?;
             open.append(&run.labels, std::slice::from_ref(&entry));
@@ -133,7 +138,7 @@ impl LogStore {
         Ok(true)
     }
 
-    fn replace(
+    pub(crate) fn replace(
         &self,
         durable: &Durable,
         (id, tenant): (&TenantId, &Tenant),
@@ -190,7 +195,7 @@ impl LogStore {
     }
 }
 
-fn of_files(slots: &[Arc<Slot>], numbers: &[u64]) -> Vec<Arc<Slot>> {
+pub(crate) fn of_files(slots: &[Arc<Slot>], numbers: &[u64]) -> Vec<Arc<Slot>> {
     let is_in = |slot: &&Arc<Slot>| slot.saved().is_some_and(|saved: Saved| numbers.contains(&saved.file));
     let mut found: Vec<Arc<Slot>> = slots.iter().filter(is_in).cloned().collect();
     found.sort_by_key(|slot| slot.id);

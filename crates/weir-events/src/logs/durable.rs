@@ -17,6 +17,7 @@ use weir_wal::{Dir, DirError, DirErrorKind, Frame, Log, LogError, LogOptions, Po
 use super::compact::Gone;
 use super::manifest::{FileMeta, Manifest, PATH};
 use super::request::{self, DecodeRequest};
+use super::retention::LogRetention;
 use super::slot::{Saved, Slot, slots_of};
 use super::store::{LogStore, Tenant};
 
@@ -29,8 +30,8 @@ const UNSAVED_AGE: Duration = Duration::from_secs(600);
 
 #[derive(Clone, Debug)]
 pub struct LogStoreOptions {
-    /// Entries older than this are deleted, a file at a time, never earlier; `None` keeps all.
-    pub retention: Option<Duration>,
+    /// Entries older than this are deleted, never earlier.
+    pub retention: LogRetention,
     pub wal: LogOptions,
     /// Reads requests that the write-ahead log holds as they came; without it none are written so.
     pub requests: Option<DecodeRequest>,
@@ -39,7 +40,7 @@ pub struct LogStoreOptions {
 impl Default for LogStoreOptions {
     /// 30 days, as the hot tier of the design has it.
     fn default() -> Self {
-        Self { retention: Some(Duration::from_secs(30 * 86_400)), wal: LogOptions::default(), requests: None }
+        Self { retention: Some(Duration::from_secs(30 * 86_400)).into(), wal: LogOptions::default(), requests: None }
     }
 }
 
@@ -73,7 +74,9 @@ pub(crate) struct Durable {
     pub dir: Arc<dyn Dir>,
     pub log: Log,
     pub clock: Arc<dyn Clock>,
-    options: LogStoreOptions,
+    pub options: LogStoreOptions,
+    /// When files were last searched for streams past their retention.
+    pub retention_looked_at: Mutex<Option<Timestamp>>,
     /// Held shared while a frame and the memory it describes change, alone while a cut is placed.
     pub gate: RwLock<()>,
     pub manifest: Mutex<Manifest>,
@@ -143,6 +146,7 @@ impl LogStore {
             log,
             clock,
             options,
+            retention_looked_at: Mutex::new(None),
             gate: RwLock::new(()),
             manifest: Mutex::new(manifest.clone()),
             unsaved_since: Mutex::new(None),
@@ -317,29 +321,6 @@ impl LogStore {
         durable.dir.put_new(&path, &bytes)?;
         Ok((meta, saved))
     }
-
-    fn delete_old(&self, now: Timestamp) -> Result<(), LogStoreError> {
-        let Some(durable) = &self.durable else { return Ok(()) };
-        let Some(retention) = durable.options.retention else { return Ok(()) };
-        let cutoff = now.minus(retention).nanos();
-        let gone: Vec<FileMeta> = expired(&durable.manifest.lock().files, cutoff);
-        if gone.is_empty() {
-            return Ok(());
-        }
-        durable.swap_manifest(|manifest| manifest.files.retain(|f| !gone.contains(f)))?;
-        for meta in &gone {
-            let slots = self.tenant_or_new(&meta.tenant).remove_file(meta.number);
-            self.release(slots.iter().map(|slot| slot.let_go()).sum());
-            durable.gone.lock().push(Gone { path: meta.path(), slots });
-            tracing::info!(path = meta.path(), until = %meta.max.millis().rfc3339(), "logs past their retention deleted");
-        }
-        self.remove_gone(durable)
-    }
-}
-
-/// Files all of whose rows are older than the cut-off.
-fn expired(files: &[FileMeta], cutoff: Nanos) -> Vec<FileMeta> {
-    files.iter().filter(|f| f.max < cutoff).cloned().collect()
 }
 
 /// Left-overs of a crash between a file and its manifest.
@@ -370,7 +351,7 @@ impl Tenant {
     }
 
     /// Its segments, which no new reader finds.
-    fn remove_file(&self, number: u64) -> Vec<Arc<Slot>> {
+    pub(super) fn remove_file(&self, number: u64) -> Vec<Arc<Slot>> {
         let mut gone = Vec::new();
         for group in &self.groups {
             group.write().slots.retain(|slot| {

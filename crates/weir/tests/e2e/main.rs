@@ -11,6 +11,7 @@ mod harness;
 mod incidents;
 mod lag;
 mod log_durability;
+mod log_retention;
 mod log_sampling;
 mod logs_traces;
 mod metrics_blocks;
