@@ -154,6 +154,45 @@ async fn errors_and_slow_traces_are_kept_and_of_the_rest_a_share() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn without_a_file_a_percentage_is_kept_and_errors_do_not_wait() {
+    let server = Server::start(&["--traces.sample", "25", "--traces.slow", "500ms", "--traces.metrics-interval", "1s"]);
+    let client = client();
+    for n in 0..120 {
+        let (status, ms) = if n % 20 == 0 { (2, 1) } else { (1, if n % 20 == 1 { 600 } else { 1 }) };
+        for body in bodies(n, status, ms) {
+            send(&client, &server, &body).await;
+        }
+    }
+    // Long before the ten seconds have passed.
+    wait_for("errors and slow roots to be there", async || {
+        search(&client, &server, r#"{ name = "pay" && status = error }"#).await.len() == 6
+            && search(&client, &server, r#"{ name = "pay" && duration > 500ms }"#).await.len() == 6
+    })
+    .await;
+    // Each failing probe is a trace of its own.
+    let early = "weir_collector_tail_sampling_early_decisions_total";
+    wait_for("each reason to decide early", async || metric(&client, &server, early).await == 12.0 + 120.0).await;
+    let decided =
+        "otelcol_processor_tail_sampling_global_count_traces_sampled_total{processor=\"tail_sampling\",sampled=";
+    wait_for("the rest to be decided", async || {
+        let yes = metric(&client, &server, &format!("{decided}\"true\"")).await;
+        yes + metric(&client, &server, &format!("{decided}\"false\"")).await >= 240.0
+    })
+    .await;
+    let kept = search(&client, &server, r#"{ name = "pay" }"#).await.len();
+    assert!((15..90).contains(&kept), "{kept}");
+    // What was kept says how many there were: an estimate, in whole traces.
+    let ask = async || -> f64 {
+        let query = [("q", r#"{ name = "pay" } | count_over_time()"#), ("since", "10m")];
+        let url = format!("{}/api/metrics/query", server.url);
+        let found: Value = client.get(url).query(&query).send().await.unwrap().json().await.unwrap();
+        found["series"][0]["value"].as_f64().unwrap_or(0.0)
+    };
+    let estimated = ask().await;
+    assert_eq!(estimated, 12.0 + 4.0 * (kept as f64 - 12.0), "{kept} traces were kept");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn undecided_traces_survive_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let data_dir = dir.path().join("data");
@@ -301,7 +340,7 @@ async fn connectors_count_into_the_store() {
         (r#"orders_total{job="bank"}"#, "20"),
         (r#"loud_lines_total{job="bank"}"#, "1"),
         // A counter begins at zero before its first count.
-        (r#"round(increase(orders_total[5m]))"#, "20"),
+        (r#"min_over_time(orders_total[5m])"#, "0"),
     ] {
         wait_for(&format!("{query} to be {want}"), async || ask(query).await == want).await;
     }
@@ -312,4 +351,76 @@ async fn connectors_count_into_the_store() {
     let counted =
         metric(&client, &server, "weir_collector_connector_items_total{connector=\"servicegraph\",outcome=\"paired\"}");
     assert_eq!(counted.await, 20.0);
+}
+
+const PODS: &str = "\
+receivers: {otlp: {protocols: {http: }}}
+exporters: {weir: }
+processors:
+  k8sattributes:
+    auth_type: kubeConfig
+    wait_for_metadata: true
+    filter: {node: n1}
+    extract: {metadata: [k8s.pod.name, k8s.deployment.name], labels: [{key: team, from: pod, tag_name: team}, {key: area, from: namespace}]}
+    pod_association: [{sources: [{from: resource_attribute, name: k8s.pod.uid}]}, {sources: [{from: connection}]}]
+service: {pipelines: {traces: {receivers: [otlp], processors: [k8sattributes], exporters: [weir]}}}
+";
+
+/// An API server with a pod at the tests' own address and its namespace, whose watches never end.
+async fn api_server() -> String {
+    use axum::Json;
+    use axum::body::Body;
+    use axum::extract::{OriginalUri, Query};
+    use axum::response::IntoResponse as _;
+    let answer = async |OriginalUri(uri): OriginalUri,
+                        Query(query): Query<std::collections::BTreeMap<String, String>>| {
+        if query.contains_key("watch") {
+            let silence = futures_util::stream::pending::<Result<String, std::io::Error>>();
+            return Body::from_stream(silence).into_response();
+        }
+        let items = match uri.path() {
+            "/api/v1/namespaces" => json!([{"metadata": {"name": "shop", "labels": {"area": "eu"}}}]),
+            _ => {
+                assert_eq!(query["fieldSelector"], "spec.nodeName=n1");
+                json!([{"metadata": {"name": "web-7d9f-x", "namespace": "shop", "uid": "u1",
+                            "labels": {"team": "core", "pod-template-hash": "7d9f"},
+                            "ownerReferences": [{"kind": "ReplicaSet", "name": "web-7d9f", "uid": "r"}]},
+                        "spec": {"nodeName": "n1", "containers": [{"name": "app", "image": "web:1"}]},
+                        "status": {"podIP": "127.0.0.1"}}])
+            }
+        };
+        Json(json!({"metadata": {"resourceVersion": "5"}, "items": items})).into_response()
+    };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await.unwrap() });
+    address.to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn resources_learn_of_their_pods() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = write(dir.path(), &PODS.replace("[k8s.pod.name,", "[k8s.namespace.name, k8s.pod.name,"));
+    let kubeconfig = dir.path().join("kubeconfig");
+    let text = format!(
+        "current-context: c\ncontexts: [{{name: c, context: {{cluster: l}}}}]\nclusters: [{{name: l, cluster: {{server: 'http://{}'}}}}]\n",
+        api_server().await
+    );
+    std::fs::write(&kubeconfig, text).unwrap();
+    let server = Server::start_with(&["--collector-config", &config], &[("KUBECONFIG", kubeconfig.to_str().unwrap())]);
+    let client = client();
+    // Until the pods are known, senders are asked to come again.
+    let url = format!("http://{}/v1/traces", server.otlp_http);
+    let body = bodies(1, 2, 1)[1].clone();
+    wait_for("the span to be taken", async || client.post(&url).json(&body).send().await.unwrap().status() == 200)
+        .await;
+    let of_pod = r#"{ resource.k8s.pod.name = "web-7d9f-x" && resource.k8s.deployment.name = "web" && resource.team = "core"
+        && resource.k8s.namespace.labels.area = "eu" }"#;
+    wait_for("the span with its pod", async || search(&client, &server, of_pod).await.len() == 1).await;
+    let mut of_other = bodies(2, 2, 1)[1].clone();
+    let uid = json!({"key": "k8s.pod.uid", "value": {"stringValue": "somebody-else"}});
+    of_other["resourceSpans"][0]["resource"]["attributes"].as_array_mut().unwrap().push(uid);
+    send(&client, &server, &of_other).await;
+    // Not known by its uid, it is known by who sent it.
+    wait_for("the other one", async || search(&client, &server, of_pod).await.len() == 2).await;
 }

@@ -54,10 +54,15 @@ impl Server {
     }
 
     pub fn start(args: &[&str]) -> Self {
+        Self::start_with(args, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub fn start_with(args: &[&str], environment: &[(&str, &str)]) -> Self {
         // The tests' clients need it, whichever of them comes first.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut command = serve_command(args);
-        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command.stdout(Stdio::piped()).stderr(Stdio::inherit()).envs(environment.iter().copied());
         let given = args.contains(&"--data-dir");
         let data_dir = command.get_args().skip_while(|arg| *arg != "--data-dir").nth(1).map(PathBuf::from);
         let mut child = command.spawn().unwrap();

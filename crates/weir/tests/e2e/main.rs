@@ -24,6 +24,7 @@ mod pack;
 mod pipeline;
 mod prometheus_differential;
 mod promtool;
+mod propagate;
 mod pushgateway;
 mod redact;
 mod remote_write;
