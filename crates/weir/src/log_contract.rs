@@ -3,18 +3,16 @@
 use std::io::BufRead;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
-use tokio_util::sync::CancellationToken;
+use weir_ingest::Ingest;
 use weir_ingest::contract::{CONTRACT_FIELDS, ContractRow, Counts, carried_by_line};
-use weir_ingest::{Ingest, Protocol, SenderRef};
 use weir_model::sink::{MetricBatch, SeriesBatch};
-use weir_model::{Labels, Sample, Timestamp};
+use weir_model::{Labels, Sample, TenantId, Timestamp};
 
-const EVERY: Duration = Duration::from_secs(15);
+pub const EVERY: Duration = Duration::from_secs(15);
 /// A longer line than a log should have; what is beyond is looked at as the next one.
 const LINE_BYTES_MAX: u64 = 16 << 20;
 
@@ -131,35 +129,14 @@ fn ask(url: &str, tenant: &str) -> anyhow::Result<Vec<(String, Counts)>> {
     Ok(services.into_iter().filter(|one| one.lines > 0).map(of).collect())
 }
 
-/// Writes what lines carry as series of each tenant, until the program stops.
-pub async fn watch(ingest: Arc<Ingest>, shutdown: CancellationToken) {
-    let sender = SenderRef::new(Protocol::Internal, "log contract", "weir");
-    let mut every = tokio::time::interval(EVERY);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            _ = every.tick() => {}
-        }
-        let (to, sender) = (ingest.clone(), sender.clone());
-        let done = tokio::task::spawn_blocking(move || {
-            let now = to.clock().now();
-            let rows = to.log_contracts().rows(now);
-            let of_tenants = rows.chunk_by(|a, b| a.tenant == b.tenant);
-            of_tenants.into_iter().try_for_each(|rows| {
-                let Some(first) = rows.first() else { return Ok(()) };
-                to.write_metrics(&first.tenant, &sender, series(rows, now)).map(drop)
-            })
-        });
-        match done.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "what log lines carry was not stored as series"),
-            Err(error) => tracing::error!(%error, "the contract of log lines: counting ended early"),
-        }
-    }
+/// What lines carry, as series of each tenant.
+pub fn series(ingest: &Ingest, now: Timestamp) -> Vec<(TenantId, MetricBatch)> {
+    let rows = ingest.log_contracts().rows(now);
+    let of_tenants = rows.chunk_by(|a, b| a.tenant == b.tenant);
+    of_tenants.filter_map(|rows| Some((rows.first()?.tenant.clone(), of_tenant(rows, now)))).collect()
 }
 
-fn series(rows: &[ContractRow], now: Timestamp) -> MetricBatch {
+fn of_tenant(rows: &[ContractRow], now: Timestamp) -> MetricBatch {
     let mut batch = MetricBatch::default();
     let mut add = |labels: Labels, value: u64| {
         let samples = vec![Sample { at: now, value: value as f64 }];
@@ -192,7 +169,7 @@ mod tests {
         let total = Counts { lines: 8, carrying: [8, 4, 2, 1, 0] };
         let row =
             ContractRow { tenant: TenantId::anonymous(), namespace: "".into(), service: "web".into(), recent, total };
-        let batch = series(&[row], Timestamp(1));
+        let batch = of_tenant(&[row], Timestamp(1));
         let shown: Vec<String> =
             batch.series.iter().map(|one| format!("{} {}", one.labels, one.samples[0].value)).collect();
         assert_eq!(shown.len(), 6);

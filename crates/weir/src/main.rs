@@ -18,6 +18,7 @@ mod log_contract;
 mod log_retention;
 mod memory;
 mod own_metrics;
+mod own_series;
 mod rules;
 mod serve;
 mod slo;

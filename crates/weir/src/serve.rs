@@ -21,7 +21,7 @@ use weir_collector::{CollectorConfig, CollectorMetrics, SpanMetrics, SpanMetrics
 use weir_diagnose::{DiagnoseMetrics, Graph, IncidentOptions, Incidents, Sources};
 use weir_events::{ChangeLog, SpanStore};
 use weir_ingest::cardinality::{CardinalityConfig, Gate};
-use weir_ingest::{Ingest, IngestOptions, Limits, Protocol, SenderRef};
+use weir_ingest::{Ingest, IngestOptions, Limits};
 use weir_kafka::{ClusterOptions, LagOptions, LagPoller};
 use weir_logql::HidingSource;
 use weir_model::entity::{Aliases, EntityTable};
@@ -35,6 +35,7 @@ use crate::data::{self, DataArgs, DataDir};
 use crate::listen::{self, Protection};
 use crate::memory;
 use crate::own_metrics::OwnMetrics;
+use crate::own_series::write_every;
 use crate::tail::{IntoStore, Tail, TailOptions};
 use crate::web_config::WebConfig;
 use crate::{cardinality, log_contract};
@@ -251,12 +252,9 @@ fn build(
         let options = SpanMetricsOptions { graph, ..SpanMetricsOptions::default() };
         let span_metrics = Arc::new(SpanMetrics::new(options, clock.clone()));
         count_spans(span_metrics.clone());
-        tokio::spawn(collect_span_metrics(
-            span_metrics,
-            ingest.clone(),
-            data.traces_metrics_interval,
-            shutdown.clone(),
-        ));
+        let (interval, stop) = (data.traces_metrics_interval, shutdown.clone());
+        let due = move |now| span_metrics.collect(now);
+        tokio::spawn(write_every(interval, "span metrics", ingest.clone(), stop, due));
     }
     let diagnose_metrics = DiagnoseMetrics::default();
     diagnose_metrics.register(&mut registry);
@@ -299,11 +297,16 @@ fn build(
         ingest.use_pipelines(running);
     }
     let pushed = Pushed::new(state.clone());
-    tokio::spawn(write_pushed(pushed.clone(), ingest.clone(), shutdown.clone()));
+    let kept = pushed.clone();
+    tokio::spawn(write_every(PUSHED_EVERY, "pushed metrics", ingest.clone(), shutdown.clone(), move |now| {
+        kept.due(now)
+    }));
     let Loaded { prometheus, promtail, groups, alertmanager, oncall, slos, cardinality: budgets } = files.read()?;
     let gate = Arc::new(Gate::new(metrics.clone(), CardinalityConfig::default()));
     ingest.use_gate(gate.clone());
-    tokio::spawn(log_contract::watch(ingest.clone(), shutdown.clone()));
+    let lines = ingest.clone();
+    let due = move |now| log_contract::series(&lines, now);
+    tokio::spawn(write_every(log_contract::EVERY, "log contract", ingest.clone(), shutdown.clone(), due));
     tokio::spawn(cardinality::watch(gate.clone(), ingest.clone(), shutdown.clone()));
     let Alerting { rules, alerts, oncall } = alerting::start(
         alertmanager,
@@ -435,53 +438,6 @@ async fn tick_spans(spans: Arc<SpanStore>, clock: Arc<dyn Clock>, shutdown: Canc
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "span store: will be tried again"),
             Err(error) => tracing::error!(%error, "span store: its upkeep ended early"),
-        }
-    }
-}
-
-/// Writes what was pushed again, for as long as it is kept.
-async fn write_pushed(pushed: Pushed, ingest: Arc<Ingest>, shutdown: CancellationToken) {
-    let sender = SenderRef::new(Protocol::Internal, "pushed metrics", "weir");
-    let mut every = tokio::time::interval(PUSHED_EVERY);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while shutdown.run_until_cancelled(every.tick()).await.is_some() {
-        let (pushed, to, sender) = (pushed.clone(), ingest.clone(), sender.clone());
-        let done = tokio::task::spawn_blocking(move || {
-            let due = pushed.due(to.clock().now());
-            due.into_iter().try_for_each(|(tenant, batch)| to.write_metrics(&tenant, &sender, batch).map(drop))
-        });
-        match done.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "pushed metrics were not stored"),
-            Err(error) => tracing::error!(%error, "pushed metrics: writing ended early"),
-        }
-    }
-}
-
-/// Stores what was counted of spans, as samples of weir's own.
-async fn collect_span_metrics(
-    span_metrics: Arc<SpanMetrics>,
-    ingest: Arc<Ingest>,
-    interval: Duration,
-    shutdown: CancellationToken,
-) {
-    let sender = SenderRef::new(Protocol::Internal, "span metrics", "weir");
-    let mut every = tokio::time::interval(interval);
-    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            _ = every.tick() => {}
-        }
-        let (span_metrics, ingest, sender) = (span_metrics.clone(), ingest.clone(), sender.clone());
-        let stored = tokio::task::spawn_blocking(move || {
-            let due = span_metrics.collect(ingest.clock().now());
-            due.into_iter().try_for_each(|(tenant, batch)| ingest.write_metrics(&tenant, &sender, batch).map(drop))
-        });
-        match stored.await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "metrics of spans were not stored"),
-            Err(error) => tracing::error!(%error, "metrics of spans: counting ended early"),
         }
     }
 }

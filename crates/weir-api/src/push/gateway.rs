@@ -42,15 +42,17 @@ pub async fn delete(State(app): State<Arc<App>>, Tenant(tenant): Tenant, Path(pa
         Err(text) => return (StatusCode::BAD_REQUEST, text).into_response(),
     };
     let done = tokio::task::spawn_blocking(move || {
-        let batch = app.pushed.delete(&tenant, &grouping, app.clock.now()).map_err(failed)?;
+        let batch = match app.pushed.delete(&tenant, &grouping, app.clock.now()) {
+            Ok(batch) => batch,
+            Err(error) => return failed(&error),
+        };
         let sender = SenderRef::new(Protocol::Internal, "pushed metrics", "weir");
-        app.ingest.write_metrics(&tenant, &sender, batch).map_err(|e| unavailable(&e))
+        match app.ingest.write_metrics(&tenant, &sender, batch) {
+            Ok(_) => StatusCode::ACCEPTED.into_response(),
+            Err(error) => unavailable(&error),
+        }
     });
-    match done.await {
-        Ok(Ok(_)) => StatusCode::ACCEPTED.into_response(),
-        Ok(Err(answer)) => answer,
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+    done.await.unwrap_or_else(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response())
 }
 
 async fn write(
@@ -84,7 +86,7 @@ async fn write(
             .map(|plain| app.pushed.push(&tenant, &grouping, (&plain, format), mode, app.clock.now()));
         let batch = match kept {
             Ok(Ok(batch)) => batch,
-            Ok(Err(error @ (PushError::Full | PushError::State(_)))) => return failed(error),
+            Ok(Err(error @ (PushError::Full | PushError::State(_)))) => return failed(&error),
             Ok(Err(PushError::Bad(reason))) | Err(reason) => {
                 let answer = (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response();
                 let refused = Refused { reason: RefusedReason::Malformed, example: reason, count: 1 };
@@ -100,7 +102,7 @@ async fn write(
     done.await.unwrap_or_else(|text| (StatusCode::INTERNAL_SERVER_ERROR, text).into_response())
 }
 
-fn failed(error: PushError) -> Response {
+fn failed(error: &PushError) -> Response {
     let status = match error {
         PushError::Bad(_) => StatusCode::BAD_REQUEST,
         PushError::Full => StatusCode::TOO_MANY_REQUESTS,

@@ -1,5 +1,6 @@
 //! Reading the chunks of one block.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use ahash::AHashMap;
@@ -114,6 +115,18 @@ impl Decoder {
         Ok(())
     }
 
+    /// Times of a chunk, which of them lie in the range, and its encoded values; `None` when none do.
+    #[allow(clippy::type_complexity, reason = "three parts of one chunk")]
+    fn wanted(
+        &mut self,
+        at: &ChunkAt,
+        range: TimeRange,
+    ) -> Result<Option<(Arc<[i64]>, Range<usize>, Bytes)>, BlockError> {
+        let times = self.times(at.times)?;
+        let wanted = within(&times, range);
+        if wanted.is_empty() { Ok(None) } else { Ok(Some((times, wanted, self.encoded(at)?))) }
+    }
+
     fn read_histograms(
         &mut self,
         at: &ChunkAt,
@@ -121,12 +134,7 @@ impl Decoder {
         deleted: &[TimeRange],
         out: &mut Vec<HistogramSample>,
     ) -> Result<(), BlockError> {
-        let times = self.times(at.times)?;
-        let wanted = within(&times, range);
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let encoded = self.encoded(at)?;
+        let Some((times, wanted, encoded)) = self.wanted(at, range)? else { return Ok(()) };
         let found = histograms::decode(&encoded, times.len(), wanted.clone(), &mut self.scratch)
             .map_err(|e| self.index.page_damaged(at, e))?;
         let samples = times[wanted].iter().zip(found);
@@ -142,12 +150,7 @@ impl Decoder {
         deleted: &[TimeRange],
         out: &mut Vec<Sample>,
     ) -> Result<(), BlockError> {
-        let times = self.times(at.times)?;
-        let wanted = within(&times, range);
-        if wanted.is_empty() {
-            return Ok(());
-        }
-        let encoded = self.encoded(at)?;
+        let Some((times, wanted, encoded)) = self.wanted(at, range)? else { return Ok(()) };
         self.values.clear();
         chunk::decode_values(&encoded, times.len(), wanted.clone(), &mut self.scratch, &mut self.values)
             .map_err(|e| self.index.page_damaged(at, e))?;
