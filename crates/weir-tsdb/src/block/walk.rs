@@ -13,8 +13,9 @@ use super::series::Entry;
 use super::store::{Part, Snapshot};
 use super::{BlockError, Blocks, Column};
 
-/// Series decoded at a time, and the samples (16 MiB) from which on fewer are enough.
-const BATCH: usize = 256;
+/// Series decoded at a time, and the samples (16 MiB) from which on fewer are enough. Cores wait for each other
+/// after each batch.
+const BATCH: usize = 2048;
 const BATCH_SAMPLES: usize = 1 << 20;
 /// Samples below which one core is done before another one would have begun.
 const SHARED_MIN: usize = 1 << 14;
