@@ -120,21 +120,21 @@ impl CollectorConfig {
     /// Exporters to which the service graph of a `servicegraph` goes.
     pub fn takes_service_graph(&self) -> BTreeSet<&ComponentId> {
         let is_graph = |id| matches!(self.connectors.get(id), Some(ConnectorConfig::ServiceGraph(_)));
-        let mut todo: Vec<usize> = Vec::new();
+        let mut ahead: Vec<usize> = Vec::new();
         for target in self.pipelines.iter().flat_map(|pipeline| &pipeline.targets) {
             if let Target::Connector(id, to) = target
                 && is_graph(id)
             {
-                todo.extend(to);
+                ahead.extend(to);
             }
         }
         let mut found = BTreeSet::new();
         // There are no circles.
-        while let Some(pipeline) = todo.pop().and_then(|k| self.pipelines.get(k)) {
+        while let Some(pipeline) = ahead.pop().and_then(|k| self.pipelines.get(k)) {
             for target in &pipeline.targets {
                 match target {
                     Target::Exporter(id) => drop(found.insert(id)),
-                    Target::Pipelines(to) => todo.extend(to),
+                    Target::Pipelines(to) => ahead.extend(to),
                     // What it gives are other metrics.
                     Target::Connector(..) => {}
                 }

@@ -74,14 +74,19 @@ impl Decoder {
         Ok(false)
     }
 
-    /// At most so many floats of the entry lie in the range.
+    /// About so many floats of the entry lie in the range: a chunk that it cuts gives its share by time. All of them
+    /// would be a day's memory for the last five minutes.
     pub fn n_samples(&self, entry: &Entry, range: TimeRange) -> Result<usize, BlockError> {
         let mut n = 0;
         for at in &entry.chunks {
             let head = self.index.times_head(at.times)?;
-            if head.range.start <= range.end && range.start <= head.range.end {
-                n += head.n_samples;
+            let (start, end) = (head.range.start.max(range.start).0, head.range.end.min(range.end).0);
+            if start > end {
+                continue;
             }
+            let whole = (i128::from(head.range.end.0) - i128::from(head.range.start.0)).max(1) as f64;
+            let share = (i128::from(end) - i128::from(start)).max(1) as f64 / whole;
+            n += (head.n_samples as f64 * share.min(1.0)).ceil() as usize;
         }
         Ok(n)
     }

@@ -108,7 +108,7 @@ impl Walk {
         }
     }
 
-    /// The next few series, and at most how many samples they have.
+    /// The next few series, and about how many samples they have.
     fn gather(&mut self) -> Result<(Vec<Standing>, usize), ReadError> {
         let (mut standing, mut n_samples) = (Vec::new(), 0);
         while standing.len() < BATCH
