@@ -3,7 +3,7 @@
 //!
 //! Source: prometheus/pushgateway README, "API".
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -247,7 +247,7 @@ impl Group {
 
 /// Stale markers for what is no longer there.
 fn end(before: &Group, after: &Group, batch: &mut MetricBatch, now: Timestamp) {
-    let stay: std::collections::BTreeSet<&Labels> = after.series().map(|(labels, _)| labels).collect();
+    let stay: BTreeSet<&Labels> = after.series().map(|(labels, _)| labels).collect();
     let gone = before.series().filter(|(labels, _)| !stay.contains(labels));
     batch.series.extend(gone.map(|(labels, _)| one(labels.clone(), Sample::stale(now))));
 }
@@ -258,7 +258,7 @@ fn one(labels: Labels, sample: Sample) -> SeriesBatch {
 
 /// The families of a body, their series with the group's labels, which win over their own.
 fn read(body: &[u8], format: Format, grouping: &Labels) -> Result<BTreeMap<String, Family>, String> {
-    let mut families: BTreeMap<String, Family> = BTreeMap::new();
+    let (mut families, mut seen) = (BTreeMap::<String, Family>::new(), BTreeSet::new());
     each_item(body, format, Histograms::default(), &mut |item| {
         match item {
             Item::Kind { family, kind } => families.entry(family.to_owned()).or_default().kind = kind,
@@ -286,11 +286,13 @@ fn read(body: &[u8], format: Format, grouping: &Labels) -> Result<BTreeMap<Strin
                 };
                 let number = labels.get(bound).and_then(|value| value.parse().ok());
                 let labels = number.map_or_else(|| labels.clone(), |number| labels.with(bound, &bound_text(number)));
-                let series = &mut family.series;
-                if series.iter().any(|(known, _)| *known == labels) {
+                if !seen.insert(labels.clone()) {
                     return Err(format!("{}: `{}` stands twice in the group", line.place, line.series));
                 }
-                series.push((labels, line.value));
+                if seen.len() > SERIES_MAX {
+                    return Err(format!("{}: a group has at most {SERIES_MAX} series", line.place));
+                }
+                family.series.push((labels, line.value));
             }
         }
         Ok(())
@@ -354,10 +356,12 @@ mod tests {
     fn bad_pushes_keep_nothing_and_are_told() {
         let to = Pushed::new(State::in_memory());
         push(&to, "ok 1\n", PushMode::Group, 1).expect("it is valid");
+        let many: String = (0..=SERIES_MAX).map(|n| format!("many{{n=\"{n}\"}} 1\n")).collect();
         for (body, why) in [
             ("ok 1 1700000000000\n", "line 1: pushed metrics must not have timestamps"),
             ("a 1\na 2\n", "line 2: `a` stands twice in the group"),
             ("ok one\n", "line 1"),
+            (&*many, "line 20001: a group has at most 20000 series"),
         ] {
             let error = push(&to, body, PushMode::Families, 5).expect_err(body);
             assert!(error.contains(why), "{error}");
